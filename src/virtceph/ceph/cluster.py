@@ -1,0 +1,183 @@
+"""A bounded control connection to one cluster, as one cephx user."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import rados
+import rbd
+
+from virtceph.ceph.faults import ceph_faults, errno_of
+from virtceph.ceph.spec import ClusterSpec, PoolSpec
+from virtceph.errors import (
+    CephFailed,
+    CephUnavailable,
+    KeyRejected,
+    NoSuchNamespace,
+    NoSuchPool,
+)
+
+# An object nobody has: removing it changes nothing and still needs the write capability.
+_PROBE_OBJECT = ".virtceph-caps-probe"
+# Passes the address rule of `profile rbd` and is no address, so an allowed request changes nothing.
+_PROBE_ADDRESS = "none/0"
+
+
+@dataclass(frozen=True)
+class Caps:
+    """What the user may do in a pool. `blocklist` is None when the cluster gave no clear answer."""
+
+    read: bool
+    write: bool
+    blocklist: bool | None
+
+
+@dataclass(frozen=True)
+class PoolStats:
+    """Room in a pool and the cluster's health; `latency_s` is one round to the monitors."""
+
+    capacity_bytes: int
+    used_bytes: int
+    health: str
+    latency_s: float
+
+
+def connect(spec: ClusterSpec) -> rados.Rados:
+    """A connected librados client. Blocks up to about `op_timeout_s`.
+
+    No configuration file and no environment is read: a caller's ceph.conf could make librados open
+    a log or an admin socket that hands out the key.
+
+    Raises:
+        KeyRejected, CephUnavailable, CephFailed
+    """
+    timeout = f"{spec.op_timeout_s:g}"
+    options = {
+        "mon_host": spec.mon_host(),
+        "key": spec.key.reveal_base64(),
+        "client_mount_timeout": timeout,
+        "rados_mon_op_timeout": timeout,
+        "rados_osd_op_timeout": timeout,
+        "rbd_default_clone_format": "2",
+        "admin_socket": "",
+        "log_file": "",
+        "log_to_stderr": "false",
+        "err_to_stderr": "false",
+    }
+    try:
+        client = rados.Rados(rados_id=spec.user, conf=options)
+        client.connect()
+    except rados.Error as error:
+        code = errno_of(error)
+        if code in (errno.EACCES, errno.EPERM, errno.EINVAL):
+            raise KeyRejected(spec.user) from error
+        if code in (errno.ETIMEDOUT, errno.ENOENT):
+            raise CephUnavailable("the monitors did not answer in time") from error
+        raise CephFailed("connect", code, str(error)) from error
+    return client
+
+
+class Cluster:
+    """One connection, shared by the threads that work for one storage domain."""
+
+    def __init__(self, spec: ClusterSpec) -> None:
+        self.spec = spec
+        self._client = connect(spec)
+        self.fsid = UUID(self._client.get_fsid())
+        self._lock = threading.Lock()
+        self._ioctxs: dict[PoolSpec, rados.Ioctx] = {}
+
+    def ioctx(self, pool: PoolSpec) -> rados.Ioctx:
+        """The I/O context of a pool and namespace; shared, never closed by its user. Blocks.
+
+        Raises:
+            NoSuchPool, CephUnavailable
+        """
+        # One for each pair: setting the namespace of a shared context would move its other users.
+        with self._lock:
+            if pool not in self._ioctxs:
+                with ceph_faults("open the pool", self.spec.user, not_found=NoSuchPool(pool.pool)):
+                    ioctx = self._client.open_ioctx(pool.pool)
+                ioctx.set_namespace(pool.namespace)
+                self._ioctxs[pool] = ioctx
+            return self._ioctxs[pool]
+
+    def check(self, pool: PoolSpec) -> Caps:
+        """Whether pool and namespace exist, and what the user may do there. Blocks; changes nothing.
+
+        Raises:
+            NoSuchPool, NoSuchNamespace, CephPermissionDenied (cannot even read), CephUnavailable
+        """
+        ioctx = self.ioctx(pool)
+        with ceph_faults("list images", self.spec.user):
+            rbd.RBD().list(ioctx)
+            if pool.namespace and not rbd.RBD().namespace_exists(
+                self.ioctx(PoolSpec(pool.pool)), pool.namespace
+            ):
+                raise NoSuchNamespace(pool.pool, pool.namespace)
+        return Caps(read=True, write=self._may_write(ioctx), blocklist=self._may_blocklist())
+
+    def _may_write(self, ioctx: rados.Ioctx) -> bool:
+        try:
+            ioctx.remove_object(_PROBE_OBJECT)
+        except rados.ObjectNotFound:
+            return True
+        except rados.Error as error:
+            if errno_of(error) in (errno.EPERM, errno.EACCES):
+                return False
+            raise CephUnavailable("the OSDs did not answer in time") from error
+        return True
+
+    def _may_blocklist(self) -> bool | None:
+        code, _ = self._command(prefix="osd blocklist", blocklistop="add", addr=_PROBE_ADDRESS)
+        return {errno.EINVAL: True, errno.EACCES: False, errno.EPERM: False}.get(code)
+
+    def pool_stats(self, pool: PoolSpec) -> PoolStats:
+        """Room, health and latency. Blocks. Raises CephUnavailable, CephFailed."""
+        began_s = time.monotonic()
+        usage = self._answer(prefix="df", format="json")
+        latency_s = time.monotonic() - began_s
+        health = self._answer(prefix="health", format="json")["status"]
+        for entry in usage["pools"]:
+            if entry["name"] == pool.pool:
+                used = int(entry["stats"]["bytes_used"])
+                free = int(entry["stats"]["max_avail"])
+                return PoolStats(used + free, used, health, latency_s)
+        raise NoSuchPool(pool.pool)
+
+    def pool_name(self, pool_id: int) -> str:
+        """The name of a pool by its number. Blocks."""
+        with ceph_faults("look the pool up", self.spec.user):
+            return str(self._client.pool_reverse_lookup(pool_id))
+
+    def _command(self, **command: Any) -> tuple[int, bytes]:
+        """A monitor command: its positive errno (0: done) and its output."""
+        try:
+            code, out, _ = self._client.mon_command(json.dumps(command), b"")
+        except rados.Error as error:
+            return errno_of(error), b""
+        return abs(code), out
+
+    def _answer(self, **command: Any) -> Any:
+        code, out = self._command(**command)
+        if code == errno.ETIMEDOUT:
+            raise CephUnavailable("the monitors did not answer in time")
+        if code:
+            raise CephFailed(str(command["prefix"]), code, "the monitors refused")
+        return json.loads(out)
+
+    def close(self) -> None:
+        """Close the connection. Blocks while librados winds up; images still open here break."""
+        with self._lock:
+            for ioctx in self._ioctxs.values():
+                ioctx.close()
+            self._ioctxs.clear()
+            with contextlib.suppress(rados.Error):
+                self._client.shutdown()

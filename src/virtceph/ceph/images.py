@@ -1,0 +1,304 @@
+"""RBD images and their snapshots, read and changed through librbd. Every function blocks.
+
+What is handed to an image's lock owner (making and removing snapshots) is called only in worker
+processes: see `worker`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import errno
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import rados
+import rbd
+
+from virtceph.ceph.cluster import Cluster
+from virtceph.ceph.faults import ceph_faults, errno_of
+from virtceph.ceph.spec import PoolSpec
+from virtceph.errors import (
+    CephUnavailable,
+    NoSuchPool,
+    NoSuchSnapshot,
+    NoSuchVolume,
+    SnapshotExists,
+    SnapshotProtected,
+    VirtcephError,
+    VolumeExists,
+    VolumeHasSnapshots,
+    VolumeInUse,
+)
+
+FEATURES = {
+    "layering": rbd.RBD_FEATURE_LAYERING,
+    "striping": rbd.RBD_FEATURE_STRIPINGV2,
+    "exclusive-lock": rbd.RBD_FEATURE_EXCLUSIVE_LOCK,
+    "object-map": rbd.RBD_FEATURE_OBJECT_MAP,
+    "fast-diff": rbd.RBD_FEATURE_FAST_DIFF,
+    "deep-flatten": rbd.RBD_FEATURE_DEEP_FLATTEN,
+    "journaling": rbd.RBD_FEATURE_JOURNALING,
+    "data-pool": rbd.RBD_FEATURE_DATA_POOL,
+    "operations": rbd.RBD_FEATURE_OPERATIONS,
+    "migrating": rbd.RBD_FEATURE_MIGRATING,
+}
+# What a caller may choose for a new image; it agrees with the contract's ImageFeature.
+CREATABLE_FEATURES = ("layering", "exclusive-lock", "object-map", "fast-diff", "deep-flatten")
+# Opening images waits for the OSDs, not for the CPU: 8 at a time more than halve a long list.
+_LIST_THREADS = 8
+_CONSISTENCY_KEY = "virtceph.snapshot.{id}.consistency"
+
+
+@dataclass(frozen=True)
+class Watch:
+    address: str
+    client: int
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What librbd tells of an image; `parent` is `pool/[namespace/]image@snapshot`."""
+
+    name: str
+    id: str
+    size_bytes: int
+    object_size_bytes: int
+    features: list[str]
+    data_pool: str | None
+    created_at_s: float
+    parent: str | None
+    snapshots: list[str]
+    watchers: list[Watch]
+    lock_owner: str | None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    name: str
+    id: int
+    size_bytes: int
+    created_at_s: float
+    consistency: str | None
+
+
+class Images:
+    """The images of one pool and namespace, as one user."""
+
+    def __init__(self, cluster: Cluster, pool: PoolSpec) -> None:
+        self._cluster, self.pool, self._user = cluster, pool, cluster.spec.user
+
+    @property
+    def _ioctx(self) -> rados.Ioctx:
+        return self._cluster.ioctx(self.pool)
+
+    @contextmanager
+    def opened(
+        self, name: str, snapshot: str | None = None, *, read_only: bool = True
+    ) -> Iterator[rbd.Image]:
+        """An open image. Read-only ones are no watchers. Raises NoSuchVolume, NoSuchSnapshot."""
+        missing: VirtcephError = (
+            NoSuchSnapshot(name, snapshot) if snapshot is not None else NoSuchVolume(name)
+        )
+        with ceph_faults("open the image", self._user, not_found=missing):
+            image = rbd.Image(self._ioctx, name, snapshot=snapshot, read_only=read_only)
+        try:
+            yield image
+        finally:
+            image.close()
+
+    def create(
+        self,
+        name: str,
+        size_bytes: int,
+        object_size_bytes: int,
+        features: list[str],
+        data_pool: str | None,
+    ) -> None:
+        """Create an image. Raises VolumeExists, NoSuchPool (the data pool), CephPermissionDenied."""
+        mask = sum(FEATURES[f] for f in features)
+        missing = NoSuchPool(data_pool) if data_pool else None
+        with ceph_faults(
+            "create the image", self._user, exists=VolumeExists(name), not_found=missing
+        ):
+            rbd.RBD().create(
+                self._ioctx,
+                name,
+                size_bytes,
+                order=object_size_bytes.bit_length() - 1,
+                old_format=False,
+                features=mask,
+                data_pool=data_pool,
+            )
+
+    def remove(self, name: str) -> None:
+        """Remove an image without snapshots that nobody has open. Worker only: its length has no bound.
+
+        Raises:
+            NoSuchVolume, VolumeInUse, VolumeHasSnapshots
+        """
+        with ceph_faults("remove the image", self._user, not_found=NoSuchVolume(name)):
+            try:
+                rbd.RBD().remove(self._ioctx, name)
+            except (rbd.ImageBusy, rbd.ImageHasSnapshots) as error:
+                if errno_of(error) == errno.EBUSY:
+                    raise VolumeInUse(name, self.watcher_addresses(name)) from error
+                raise VolumeHasSnapshots(name, [s.name for s in self.snapshots(name)]) from error
+
+    def exists(self, name: str) -> bool:
+        """Whether the pool has the image: False only if Ceph said so. Raises CephUnavailable."""
+        try:
+            with self.opened(name):
+                return True
+        except NoSuchVolume:
+            return False
+
+    def info(self, name: str) -> ImageInfo:
+        """All about an image. Raises NoSuchVolume."""
+        with self.opened(name) as image, ceph_faults("read the image", self._user):
+            stat = image.stat()
+            mask = image.features()
+            return ImageInfo(
+                name=name,
+                id=image.id(),
+                size_bytes=stat["size"],
+                object_size_bytes=stat["obj_size"],
+                features=[f for f, bit in FEATURES.items() if mask & bit],
+                data_pool=self._data_pool(image, mask),
+                created_at_s=_epoch_s(image.create_timestamp()),
+                parent=_parent(image),
+                snapshots=[s["name"] for s in image.list_snaps() if _is_user_snapshot(s)],
+                watchers=_watchers(image),
+                lock_owner=_lock_owner(image),
+                metadata=dict(image.metadata_list()),
+            )
+
+    def _data_pool(self, image: rbd.Image, mask: int) -> str | None:
+        if not mask & rbd.RBD_FEATURE_DATA_POOL:
+            return None
+        return self._cluster.pool_name(image.data_pool_id())
+
+    def sizes(self, after: str, limit: int) -> list[tuple[str, int]]:
+        """Names and sizes in the order of names; images that vanish meanwhile are left out."""
+        with ceph_faults("list images", self._user):
+            names = sorted(rbd.RBD().list(self._ioctx))
+        wanted = [name for name in names if name > after][:limit]
+        with ThreadPoolExecutor(_LIST_THREADS, "list-images") as threads:
+            sizes = list(threads.map(self._size_or_gone, wanted))
+        return [(name, size) for name, size in zip(wanted, sizes, strict=True) if size is not None]
+
+    def _size_or_gone(self, name: str) -> int | None:
+        try:
+            with self.opened(name) as image, ceph_faults("read the image", self._user):
+                return int(image.size())
+        except NoSuchVolume:
+            return None
+
+    def watcher_addresses(self, name: str) -> list[str]:
+        """Who has the image open. Raises NoSuchVolume."""
+        with self.opened(name) as image, ceph_faults("list watchers", self._user):
+            return [watch.address for watch in _watchers(image)]
+
+    def snapshots(self, name: str) -> list[Snapshot]:
+        """The image's snapshots, oldest first; those of groups and the trash are left out."""
+        with self.opened(name) as image, ceph_faults("list snapshots", self._user):
+            metadata = dict(image.metadata_list())
+            return [
+                Snapshot(
+                    name=snap["name"],
+                    id=snap["id"],
+                    size_bytes=snap["size"],
+                    created_at_s=_epoch_s(image.get_snap_timestamp(snap["id"])),
+                    consistency=metadata.get(_CONSISTENCY_KEY.format(id=snap["id"])),
+                )
+                for snap in sorted(image.list_snaps(), key=lambda s: s["id"])
+                if _is_user_snapshot(snap)
+            ]
+
+    def has_snapshot(self, name: str, snapshot: str) -> bool:
+        """Whether the image has the snapshot: False only if Ceph said so. Raises NoSuchVolume."""
+        return any(snap.name == snapshot for snap in self.snapshots(name))
+
+    def create_snapshot(self, name: str, snapshot: str) -> None:
+        """Make a snapshot. Worker only: a stalled lock owner makes librbd wait, and after about
+        30 s put that owner on the blocklist. Raises NoSuchVolume, SnapshotExists."""
+        with (
+            self.opened(name, read_only=False) as image,
+            ceph_faults("create the snapshot", self._user, exists=SnapshotExists(name, snapshot)),
+        ):
+            image.create_snap(snapshot)
+
+    def remove_snapshot(self, name: str, snapshot: str) -> None:
+        """Remove a snapshot. Worker only, as `create_snapshot`.
+
+        Raises:
+            NoSuchVolume, NoSuchSnapshot, SnapshotProtected
+        """
+        with (
+            self.opened(name, read_only=False) as image,
+            ceph_faults(
+                "remove the snapshot",
+                self._user,
+                not_found=NoSuchSnapshot(name, snapshot),
+                busy=SnapshotProtected(name, snapshot),
+            ),
+        ):
+            snap_id = next((s["id"] for s in image.list_snaps() if s["name"] == snapshot), None)
+            image.remove_snap(snapshot)
+            _forget_consistency(image, snap_id)
+
+    def set_consistency(self, name: str, snapshot: str, consistency: str) -> None:
+        """Note on the image how consistent a snapshot is. Worker only: metadata is written by the
+        lock owner where there is one. Raises NoSuchVolume, NoSuchSnapshot."""
+        with (
+            self.opened(name, read_only=False) as image,
+            ceph_faults("note the consistency", self._user),
+        ):
+            for snap in image.list_snaps():
+                if snap["name"] == snapshot:
+                    image.metadata_set(_CONSISTENCY_KEY.format(id=snap["id"]), consistency)
+                    return
+        raise NoSuchSnapshot(name, snapshot)
+
+
+def _forget_consistency(image: rbd.Image, snap_id: int | None) -> None:
+    try:
+        image.metadata_remove(_CONSISTENCY_KEY.format(id=snap_id))
+    except KeyError:  # the binding's word for "no such key"
+        pass
+    except rbd.Error as error:
+        if errno_of(error) != errno.ENOENT:
+            raise CephUnavailable("the snapshot is gone, its note may be left") from error
+
+
+def _is_user_snapshot(snap: dict[str, object]) -> bool:
+    # Namespace 0; 1 holds the members of group snapshots, 2 those in the trash with clones left.
+    return snap.get("namespace", 0) == 0
+
+
+def _epoch_s(moment: datetime.datetime) -> float:
+    # The binding gives naive UTC times.
+    return moment.replace(tzinfo=datetime.UTC).timestamp()
+
+
+def _parent(image: rbd.Image) -> str | None:
+    try:
+        parent = image.get_parent_image_spec()
+    except rbd.ImageNotFound:
+        return None
+    namespace = f"{parent['pool_namespace']}/" if parent["pool_namespace"] else ""
+    return f"{parent['pool_name']}/{namespace}{parent['image_name']}@{parent['snap_name']}"
+
+
+def _watchers(image: rbd.Image) -> list[Watch]:
+    return [Watch(watch["addr"], watch["id"]) for watch in image.watchers_list()]
+
+
+def _lock_owner(image: rbd.Image) -> str | None:
+    # `lock_get_owners` refuses a read-only handle; the automatic lock is listed like any other.
+    lockers = image.list_lockers()
+    if not lockers or not lockers.get("lockers"):
+        return None
+    return str(lockers["lockers"][0][2])

@@ -1,0 +1,230 @@
+"""The daemon's side of worker processes: kept ready, lent to one user at a time, killed when late."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from virtceph.ceph import wire
+from virtceph.ceph.spec import ClusterSpec, PoolSpec
+from virtceph.errors import CephUnavailable, VirtcephError
+from virtceph.log import facts
+
+log = logging.getLogger(__name__)
+
+# Importing librados and connecting takes about 0.2 s; a cluster that does not answer `op_timeout_s`.
+_START_S = 10.0
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation on one image."""
+
+    operation: str
+    pool: PoolSpec
+    arguments: dict[str, Any]
+
+
+class NoReply(Exception):
+    """The worker gave no answer in time, or died; it is killed by now, and the outcome unknown."""
+
+
+Outcome = Any | VirtcephError | NoReply
+
+
+class WorkerProcess:
+    """One running worker. Used by one thread at a time."""
+
+    def __init__(self, spec: ClusterSpec) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "virtceph.ceph.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=_environment(),
+            )
+        self._channel = ours
+        self._lines = ours.makefile("rb")
+        self._next_id = 0
+        try:
+            self._channel.sendall(wire.dump_spec(spec))
+            self._started(time.monotonic() + _START_S + spec.op_timeout_s)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _started(self, deadline_s: float) -> None:
+        reply = self._read(deadline_s)
+        if "error" in reply:
+            raise wire.load_error(reply["error"])
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
+    def run(self, calls: list[Call], deadline_s: float) -> list[Outcome]:
+        """Run all calls at once; for each its result, its error, or NoReply. Blocks until the last
+        answer or `deadline_s` (monotonic); a worker that is late is killed."""
+        ids = {}
+        outcomes: list[Outcome] = [NoReply()] * len(calls)
+        try:
+            for index, call in enumerate(calls):
+                self._next_id += 1
+                ids[self._next_id] = index
+                self._channel.sendall(
+                    wire.dump(
+                        {
+                            "id": self._next_id,
+                            "operation": call.operation,
+                            "pool": call.pool.pool,
+                            "namespace": call.pool.namespace,
+                            "arguments": call.arguments,
+                        }
+                    )
+                )
+            while ids:
+                reply = self._read(deadline_s)
+                index = ids.pop(reply["id"])
+                error = reply.get("error")
+                outcomes[index] = wire.load_error(error) if error else reply.get("result")
+        except (NoReply, OSError):
+            self.kill()
+        return outcomes
+
+    def _read(self, deadline_s: float) -> dict[str, Any]:
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise NoReply
+        self._channel.settimeout(left_s)
+        try:
+            line = self._lines.readline(wire.MAX_LINE_BYTES)
+        except OSError as error:
+            raise NoReply from error
+        if not line:
+            raise NoReply
+        return wire.load(line)
+
+    def kill(self) -> None:
+        """End the process at once. What it had asked an image's owner for is dropped with it."""
+        self._process.kill()
+        self._process.wait()
+        self._lines.close()
+        self._channel.close()
+
+
+def _environment() -> dict[str, str]:
+    keep = ("PATH", "PYTHONPATH", "LANG", "LD_LIBRARY_PATH")
+    return {name: os.environ[name] for name in keep if name in os.environ}
+
+
+class WorkerPool:
+    """Workers of one cluster connection, some kept ready so that a frozen guest waits for none."""
+
+    def __init__(self, spec: ClusterSpec, ready: int) -> None:
+        self._spec, self._ready = spec, ready
+        self._idle: list[WorkerProcess] = []
+        self._busy: set[WorkerProcess] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._refill()
+
+    @contextlib.contextmanager
+    def worker(self) -> Iterator[WorkerProcess]:
+        """A worker of one's own. Blocks while one starts when none is ready.
+
+        Raises:
+            CephUnavailable, KeyRejected
+        """
+        worker = self._take()
+        try:
+            yield worker
+        finally:
+            self._give_back(worker)
+
+    def run(self, calls: list[Call], timeout_s: float) -> list[Outcome]:
+        """Run calls side by side in one worker; see WorkerProcess.run. Blocks up to `timeout_s`."""
+        with self.worker() as worker:
+            return worker.run(calls, time.monotonic() + timeout_s)
+
+    def pids(self) -> list[int]:
+        """The processes of this pool."""
+        with self._lock:
+            return [w.pid for w in (*self._idle, *self._busy)]
+
+    def close(self) -> None:
+        """Kill every worker."""
+        with self._lock:
+            self._closed = True
+            workers = [*self._idle, *self._busy]
+            self._idle.clear()
+        for worker in workers:
+            worker.kill()
+
+    def _take(self) -> WorkerProcess:
+        with self._lock:
+            if self._closed:
+                raise CephUnavailable("the storage domain was disconnected")
+            while self._idle:
+                worker = self._idle.pop()
+                if worker.alive():
+                    self._busy.add(worker)
+                    return worker
+        worker = self._start()
+        with self._lock:
+            self._busy.add(worker)
+        return worker
+
+    def _start(self) -> WorkerProcess:
+        try:
+            return WorkerProcess(self._spec)
+        except (NoReply, OSError) as error:
+            raise CephUnavailable("a worker process could not connect in time") from error
+
+    def _give_back(self, worker: WorkerProcess) -> None:
+        with self._lock:
+            self._busy.discard(worker)
+            keep = not self._closed and worker.alive() and len(self._idle) < self._ready
+            if keep:
+                self._idle.append(worker)
+        if not keep:
+            worker.kill()
+        self._refill()
+
+    def _refill(self) -> None:
+        """Start what is missing, in the background: nobody waits for it."""
+        with self._lock:
+            if self._closed or len(self._idle) >= self._ready:
+                return
+        threading.Thread(target=self._fill, name="worker-refill", daemon=True).start()
+
+    def _fill(self) -> None:
+        while True:
+            with self._lock:
+                if self._closed or len(self._idle) >= self._ready:
+                    return
+            try:
+                worker = self._start()
+            except VirtcephError as error:
+                log.warning("no worker %s", facts(reason=str(error)))
+                return
+            with self._lock:
+                keep = not self._closed and len(self._idle) < self._ready
+                if keep:
+                    self._idle.append(worker)
+            if not keep:
+                worker.kill()

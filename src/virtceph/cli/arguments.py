@@ -1,0 +1,65 @@
+"""The command line: options anywhere, then NAMESPACE, method and arg=value."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NamedTuple, NoReturn
+
+from virtceph import __version__
+
+USAGE = (
+    "virtceph [-h] [--version] [--socket PATH] [--timeout S] [--human] [-f FILE|-]\n"
+    "                NAMESPACE method [arg=value ...]"
+)
+
+
+class UsageError(Exception):
+    """The command line is wrong; the text says how. Ends with exit code 2."""
+
+
+class Options(NamedTuple):
+    """`timeout_s` bounds one request; `file` is where `-f` reads, `-` for stdin."""
+
+    words: list[str]
+    help: bool
+    socket: str | None
+    timeout_s: float
+    human: bool
+    file: str | None
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def _positive_s(text: str) -> float:
+    value = float(text)
+    # Also refuses NaN; the socket layer cannot count further than this.
+    if not 0 < value <= 1e6:
+        raise ValueError
+    return value
+
+
+_positive_s.__name__ = "number of seconds"
+
+
+def parse(argv: list[str]) -> Options:
+    """Read the command line. Raises UsageError; `--version` prints and exits."""
+    parser = _Parser(prog="virtceph", add_help=False, allow_abbrev=False)
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--version", action="version", version=f"virtceph {__version__}")
+    parser.add_argument("--socket")
+    parser.add_argument("--timeout", type=_positive_s, default=180.0)
+    parser.add_argument("--human", action="store_true")
+    parser.add_argument("-f", "--file")
+    parser.add_argument("words", nargs="*")
+    found = parser.parse_intermixed_args(argv)
+    return Options(
+        words=found.words,
+        help=found.help,
+        socket=found.socket,
+        timeout_s=found.timeout,
+        human=found.human,
+        file=found.file,
+    )

@@ -1,0 +1,35 @@
+"""Calling one verb for a person: a VM may be named, and a freeze always has a short lease."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from virtceph.cli.values import is_uuid
+from virtceph.client import FREEZE_LEASE_S, Client, ServerError, connect
+from virtceph.schema.spec import VerbSpec
+
+_NO_SUCH_VM = 1
+
+
+def call(verb: VerbSpec, params: dict[str, Any], path: str, timeout_s: float) -> Any:
+    """The verb's result. Blocks. Raises ServerError, ConnectionFailed, TimedOut."""
+    params = dict(params)
+    if verb.name == "VM.freeze":
+        params.setdefault("timeout", FREEZE_LEASE_S)
+    with connect(path, timeout_s=timeout_s) as client:
+        vm = params.get("vmID")
+        if isinstance(vm, str) and not is_uuid(vm):
+            params["vmID"] = vm_called(client, vm)
+        return client.request(verb.name, params)
+
+
+def vm_called(client: Client, name: str) -> str:
+    """The UUID of the one VM of this name. Blocks. Raises ServerError where there is not one."""
+    found = [vm["vmId"] for vm in client.call("Host.getVMList") if vm["name"] == name]
+    if len(found) == 1:
+        return str(found[0])
+    if found:
+        message = f"Several virtual machines have this name: {{'name': {name!r}, 'vmIds': {found}}}"
+    else:
+        message = f"Virtual machine does not exist: {{'name': {name!r}}}"
+    raise ServerError(_NO_SUCH_VM, message)

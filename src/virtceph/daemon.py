@@ -1,0 +1,182 @@
+"""virtcephd: put together, started, drained and stopped here."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from virtceph import __version__, config, systemd
+from virtceph import log as logs
+from virtceph.errors import VirtcephError
+from virtceph.log import facts
+from virtceph.process import forbid_core_dumps, forget_ceph_environment
+
+log = logging.getLogger(__name__)
+
+_PACKAGES = {
+    "libvirt": "python3-libvirt (or libvirt-python from PyPI)",
+    "libvirt_qemu": "python3-libvirt (or libvirt-python from PyPI)",
+    "rados": "python3-rados",
+    "rbd": "python3-rbd",
+}
+# systemd keeps this link for every unit that is active.
+_VDSM_ACTIVE = Path("/run/systemd/units/invocation:vdsmd.service")
+
+
+class StartError(Exception):
+    """The daemon cannot start; one line says why."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command `virtcephd`. 0: stopped in order; 1: could not start; 2: wrong usage."""
+    options = _parse(arguments)
+    if options.print_config:
+        sys.stdout.write(config.example())
+        return 0
+    # Before anything else holds a key or opens a cluster.
+    forbid_core_dumps()
+    forget_ceph_environment()
+    try:
+        settings = _load_config(options.config)
+        logs.set_up(settings.log.level, settings.log.target)
+        if options.clear_secrets:
+            _clear_secrets(settings)
+            return 0
+        return _serve(settings)
+    except (StartError, config.ConfigError) as error:
+        print(f"virtcephd: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        package = _PACKAGES.get(error.name or "")
+        if package is None:
+            raise
+        print(f"virtcephd: no Python module {error.name}: install {package}", file=sys.stderr)
+        return 1
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="virtcephd", description="Host agent for KVM hosts whose VM disks live in Ceph RBD."
+    )
+    parser.add_argument("--version", action="version", version=f"virtcephd {__version__}")
+    parser.add_argument(
+        "--config", type=Path, help=f"configuration file (default: {config.DEFAULT_PATH}, if there)"
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="write a commented example configuration"
+    )
+    parser.add_argument(
+        "--clear-secrets",
+        action="store_true",
+        help="remove the daemon's secrets from libvirt and end; for the unit, after a crash",
+    )
+    return parser.parse_args(arguments)
+
+
+def _load_config(path: Path | None) -> config.Config:
+    if path is not None:
+        return config.load(path)
+    return config.load(config.DEFAULT_PATH) if config.DEFAULT_PATH.exists() else config.Config()
+
+
+def _refuse_beside_vdsm(settings: config.Config) -> None:
+    if _VDSM_ACTIVE.is_symlink() and settings.secrets.usage_prefix == config.Secrets.usage_prefix:
+        raise StartError(
+            "vdsmd is active on this host and clears the same secrets: "
+            "set another usage_prefix under [secrets]"
+        )
+
+
+def _clear_secrets(settings: config.Config) -> None:
+    from virtceph.assemble import secrets_only
+
+    try:
+        with secrets_only(settings) as secrets:
+            secrets.clear()
+    except VirtcephError as error:
+        raise StartError(str(error)) from error
+
+
+def _serve(settings: config.Config) -> int:
+    import uvloop
+
+    from virtceph.assemble import Assembly
+
+    _refuse_beside_vdsm(settings)
+    sockets = systemd.listen_sockets()
+    try:
+        assembly = Assembly(settings)
+    except VirtcephError as error:
+        raise StartError(str(error)) from error
+    try:
+        if not sockets:
+            sockets = [_listen(settings)]
+        uvloop.run(_run(settings, assembly, sockets))
+    finally:
+        # Secrets go last, when nobody can register another.
+        assembly.close()
+    return 0
+
+
+def _listen(settings: config.Config) -> socket.socket:
+    from virtceph.rpc.http import SocketInUse, open_socket
+
+    try:
+        return open_socket(Path(settings.http.socket), settings.http.socket_group)
+    except SocketInUse as error:
+        raise StartError(f"another daemon listens on {error}") from error
+    except OSError as error:
+        raise StartError(f"{settings.http.socket}: {error.strerror}") from error
+
+
+async def _run(settings: config.Config, assembly: object, sockets: list[socket.socket]) -> None:
+    from virtceph.assemble import Assembly
+
+    assert isinstance(assembly, Assembly)
+    server = assembly.http_server()
+    await server.start(sockets)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    watchdog = asyncio.create_task(_feed_watchdog())
+    systemd.notify("READY=1", "STATUS=serving")
+    log.info("serving %s", facts(version=__version__, socket=settings.http.socket, pid=os.getpid()))
+    await stop.wait()
+    systemd.notify("STOPPING=1", "STATUS=draining")
+    log.info("stopping %s", facts(requests=assembly.dispatcher.in_flight))
+    await server.stop_listening()
+    await assembly.drain(settings.daemon.drain_s)
+    watchdog.cancel()
+    await server.close()
+
+
+async def _feed_watchdog() -> None:
+    """Tell systemd that the loop turns; a loop that hangs is restarted by it."""
+    interval_s = systemd.watchdog_interval_s()
+    while interval_s is not None:
+        systemd.notify("WATCHDOG=1")
+        await asyncio.sleep(interval_s)
+
+
+def run() -> None:
+    """Run `main` and end the process at once: a thread stuck in a dead libvirt or cluster, which
+    cannot be ended, must not keep a stopped daemon from ending."""
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if threading.active_count() > 1:
+        os._exit(status)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,1 @@
+"""The rules: what may happen when. Plain synchronous code over `virt` and `ceph`."""

@@ -1,0 +1,77 @@
+"""Files that a caller names: only under an exchange directory, and through no link.
+
+libvirt and QEMU open the path again, libvirtd as root and following links. So it is not enough to look
+once: every folder on the way must belong to us or root and be writable by nobody else, and then
+nobody can put a link there afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import PurePosixPath
+
+from virtceph.errors import PathExists, PathNotAllowed
+
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Exchange:
+    """The exchange directories of the configuration."""
+
+    def __init__(self, folders: list[str]) -> None:
+        self._folders = [PurePosixPath(folder) for folder in folders]
+
+    def new_file(self, path: str) -> str:
+        """Check that a file of this name may be made; the path to give to libvirt. Blocks.
+
+        Raises:
+            PathNotAllowed: outside, through a link, or in a folder that others may write to.
+            PathExists: there is something of this name already.
+        """
+        folder, relative = self._split(path)
+        parent = self._open_folders(path, folder, relative.parts[:-1])
+        try:
+            os.stat(relative.name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return str(folder / relative)
+        finally:
+            os.close(parent)
+        raise PathExists(path)
+
+    def _split(self, path: str) -> tuple[PurePosixPath, PurePosixPath]:
+        asked = PurePosixPath(path)
+        if not asked.is_absolute() or ".." in asked.parts:
+            raise PathNotAllowed(path, "expected an absolute path without `..`")
+        for folder in self._folders:
+            if asked != folder and asked.is_relative_to(folder):
+                return folder, asked.relative_to(folder)
+        allowed = ", ".join(map(str, self._folders))
+        raise PathNotAllowed(path, f"expected a path under {allowed}")
+
+    def _open_folders(self, path: str, folder: PurePosixPath, parts: tuple[str, ...]) -> int:
+        try:
+            current = os.open(folder, _OPEN_FOLDER)
+        except OSError as error:
+            raise PathNotAllowed(path, f"{folder}: {error.strerror}") from error
+        walked = folder
+        _require_ours(path, current, walked)
+        for part in parts:
+            walked /= part
+            try:
+                below = os.open(part, _OPEN_FOLDER, dir_fd=current)
+            except OSError as error:
+                # ELOOP or ENOTDIR for a link: with O_DIRECTORY the kernel may say either.
+                raise PathNotAllowed(path, f"{walked} is no folder, or a link") from error
+            finally:
+                os.close(current)
+            current = below
+            _require_ours(path, current, walked)
+        return current
+
+
+def _require_ours(path: str, fd: int, folder: PurePosixPath) -> None:
+    found = os.fstat(fd)
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        os.close(fd)
+        raise PathNotAllowed(path, f"{folder} can be written to by others")

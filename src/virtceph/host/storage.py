@@ -1,0 +1,246 @@
+"""Storage domains: a pool of a cluster, reached with a registered key. They live in memory only."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from uuid import UUID
+
+from virtceph import errors
+from virtceph.ceph.cluster import Caps, Cluster
+from virtceph.ceph.images import Images
+from virtceph.ceph.spec import ClusterSpec, PoolSpec
+from virtceph.ceph.workers import WorkerPool
+from virtceph.log import facts
+from virtceph.schema import wire
+from virtceph.sensitive import Sensitive
+from virtceph.virt.xml import RbdSource
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a caller says of a storage domain."""
+
+    storage_domain_id: UUID
+    name: str
+    monitors: tuple[str, ...]
+    user: str
+    secret_uuid: UUID
+    pool: str
+    namespace: str
+
+
+@wire("StorageDomainInfo")
+@dataclass(frozen=True)
+class StorageDomainInfo:
+    storage_domain_id: UUID
+    name: str
+    monitors: tuple[str, ...]
+    user: str
+    secret_uuid: UUID
+    pool: str
+    namespace: str
+    fsid: UUID
+
+
+@wire("CapsReport")
+@dataclass(frozen=True)
+class CapsReport:
+    read: bool
+    write: bool
+    blocklist: bool | None
+
+
+@wire("StorageDomainConnected")
+@dataclass(frozen=True)
+class StorageDomainConnected:
+    fsid: UUID
+    reachable: bool
+    caps: CapsReport
+
+
+@wire("StorageDomainStats")
+@dataclass(frozen=True)
+class StorageDomainStats:
+    reachable: bool
+    latency_s: float | None = None
+    capacity_bytes: int | None = None
+    used_bytes: int | None = None
+    health: str | None = None
+    reason: str | None = None
+
+
+class StorageDomain:
+    """One connected storage domain: a control connection and ready workers."""
+
+    def __init__(self, settings: Settings, cluster: Cluster, workers: WorkerPool) -> None:
+        self.settings, self.cluster, self.workers = settings, cluster, workers
+        self.pool = PoolSpec(settings.pool, settings.namespace)
+        self.images = Images(cluster, self.pool)
+
+    def owns(self, source: RbdSource) -> bool:
+        """Whether a disk's image lies in this domain: same pool, and a monitor in common."""
+        ours = {_bare(monitor) for monitor in self.settings.monitors}
+        return (source.pool, source.namespace) == (self.pool.pool, self.pool.namespace) and (
+            not source.monitors or bool(ours.intersection(source.monitors))
+        )
+
+    def close(self) -> None:
+        """Let go of workers and connection. Blocks while librados winds up."""
+        self.workers.close()
+        self.cluster.close()
+
+
+class StorageDomains:
+    """The connected storage domains. `key_of` gives a registered secret's value."""
+
+    def __init__(
+        self, key_of: Callable[[UUID], Sensitive], *, op_timeout_s: float, workers: int
+    ) -> None:
+        self._key_of, self._op_timeout_s, self._workers = key_of, op_timeout_s, workers
+        self._domains: dict[UUID, StorageDomain] = {}
+        self._lock = threading.Lock()
+
+    def connect(self, settings: Settings) -> StorageDomainConnected:
+        """Connect, or find it connected with the same settings. Blocks.
+
+        Raises:
+            StorageDomainExists, NoSuchSecret, KeyRejected, NoSuchPool, NoSuchNamespace,
+            CephPermissionDenied, CephUnavailable
+        """
+        known = self._find(settings)
+        if known is not None:
+            return _report(known.cluster, known.cluster.check(known.pool))
+        spec = ClusterSpec(
+            settings.monitors, settings.user, self._key_of(settings.secret_uuid), self._op_timeout_s
+        )
+        cluster = Cluster(spec)
+        try:
+            pool = PoolSpec(settings.pool, settings.namespace)
+            report = _report(cluster, _require_caps(cluster.check(pool), settings.user))
+            self._add(settings, cluster)
+        except BaseException:
+            cluster.close()
+            raise
+        log.info(
+            "connected storage domain %s",
+            facts(domain=settings.storage_domain_id, pool=pool, fsid=report.fsid),
+        )
+        return report
+
+    def _add(self, settings: Settings, cluster: Cluster) -> None:
+        with self._lock:
+            if settings.storage_domain_id in self._domains:
+                # Somebody connected it meanwhile; his is as good as ours when the settings agree.
+                raise errors.StorageDomainExists(
+                    settings.storage_domain_id, "a connection under way"
+                )
+            domain = StorageDomain(settings, cluster, WorkerPool(cluster.spec, self._workers))
+            self._domains[settings.storage_domain_id] = domain
+
+    def _find(self, settings: Settings) -> StorageDomain | None:
+        with self._lock:
+            known = self._domains.get(settings.storage_domain_id)
+        if known is None:
+            return None
+        for field in fields(Settings):
+            if getattr(known.settings, field.name) != getattr(settings, field.name):
+                raise errors.StorageDomainExists(settings.storage_domain_id, field.name)
+        return known
+
+    def disconnect(self, storage_domain_id: UUID) -> None:
+        """Close a storage domain; an unknown one is closed already. Does not wait."""
+        with self._lock:
+            domain = self._domains.pop(storage_domain_id, None)
+        if domain is not None:
+            log.info("disconnected storage domain %s", facts(domain=storage_domain_id))
+            # librados may take its time to wind up on a dead cluster; nobody waits for that.
+            threading.Thread(target=domain.close, name="close-domain", daemon=True).start()
+
+    def drop_secrets(self, secret_uuids: set[UUID]) -> None:
+        """Close every storage domain whose key is no longer registered. Does not wait."""
+        with self._lock:
+            using = [i for i, d in self._domains.items() if d.settings.secret_uuid in secret_uuids]
+        for storage_domain_id in using:
+            self.disconnect(storage_domain_id)
+
+    def get(self, storage_domain_id: UUID) -> StorageDomain:
+        """A connected storage domain. Raises NoSuchStorageDomain."""
+        with self._lock:
+            domain = self._domains.get(storage_domain_id)
+        if domain is None:
+            raise errors.NoSuchStorageDomain(storage_domain_id)
+        return domain
+
+    def of(self, source: RbdSource) -> StorageDomain | None:
+        """The connected storage domain that a disk's image lies in."""
+        with self._lock:
+            return next((d for d in self._domains.values() if d.owns(source)), None)
+
+    def connected(self) -> list[StorageDomainInfo]:
+        """The connected storage domains. Asks no cluster."""
+        with self._lock:
+            domains = list(self._domains.values())
+        return [
+            StorageDomainInfo(**vars(domain.settings), fsid=domain.cluster.fsid)
+            for domain in domains
+        ]
+
+    def stats(self, storage_domain_id: UUID) -> StorageDomainStats:
+        """How a storage domain does; a silent cluster is an answer, not an error. Blocks.
+
+        Raises:
+            NoSuchStorageDomain
+        """
+        domain = self.get(storage_domain_id)
+        try:
+            stats = domain.cluster.pool_stats(domain.pool)
+        except errors.CephUnavailable as error:
+            return StorageDomainStats(reachable=False, reason=error.reason)
+        return StorageDomainStats(
+            True, stats.latency_s, stats.capacity_bytes, stats.used_bytes, stats.health
+        )
+
+    def cluster_key(self, storage_domain_id: UUID) -> str:
+        """What tells clusters apart when slots are shared out; the id itself for an unknown domain."""
+        with self._lock:
+            domain = self._domains.get(storage_domain_id)
+        if domain is None:
+            return str(storage_domain_id)
+        return ",".join(sorted(_bare(monitor) for monitor in domain.settings.monitors))
+
+    def worker_pids(self) -> list[int]:
+        """The worker processes of all domains."""
+        with self._lock:
+            return [pid for domain in self._domains.values() for pid in domain.workers.pids()]
+
+    def close(self) -> None:
+        """Close them all. Blocks."""
+        with self._lock:
+            domains = list(self._domains.values())
+            self._domains.clear()
+        for domain in domains:
+            domain.close()
+
+
+def _bare(monitor: str) -> str:
+    """A monitor's address without its protocol, as domain XML has it."""
+    return monitor.removeprefix("v1:").removeprefix("v2:")
+
+
+def _require_caps(caps: Caps, user: str) -> Caps:
+    if not caps.write:
+        raise errors.CephPermissionDenied(user, "write to the pool", "osd 'profile rbd'")
+    if caps.blocklist is False:
+        raise errors.CephPermissionDenied(user, "blocklist dead clients", "mon 'profile rbd'")
+    return caps
+
+
+def _report(cluster: Cluster, caps: Caps) -> StorageDomainConnected:
+    return StorageDomainConnected(
+        cluster.fsid, True, CapsReport(caps.read, caps.write, caps.blocklist)
+    )

@@ -1,0 +1,1 @@
+"""The edge: asyncio, HTTP and JSON-RPC. The one crossing into threads is `lanes`."""

@@ -1,0 +1,115 @@
+"""JSON-RPC over HTTP on a UNIX socket: `POST /jsonrpc`."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import logging
+import os
+import socket
+import stat
+from pathlib import Path
+
+from aiohttp import web
+
+from virtceph.log import facts
+from virtceph.rpc.access import Peer, UnixAccess
+from virtceph.rpc.dispatch import Dispatcher
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 128
+_MODE = 0o660
+_PEER = "virtceph_peer"
+
+
+class SocketInUse(Exception):
+    """Another daemon listens there."""
+
+
+def open_socket(path: Path, group: str) -> socket.socket:
+    """A listening UNIX socket, mode 0660, its group `group` if we may give it.
+
+    A socket file that nobody listens on is replaced. Raises SocketInUse, OSError.
+    """
+    _remove_stale(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    # Until it listens, nobody can be let in by a mode that is still too wide.
+    listener.bind(str(path))
+    os.chmod(path, _MODE)
+    with contextlib.suppress(KeyError, PermissionError):
+        os.chown(path, -1, grp.getgrnam(group).gr_gid)
+    listener.listen(_BACKLOG)
+    return listener
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise FileExistsError(errno.EEXIST, "exists and is no socket", str(path))
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise SocketInUse(str(path))
+
+
+class HttpServer:
+    """Serves the dispatcher on UNIX sockets."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        access: UnixAccess,
+        *,
+        max_body_bytes: int,
+        max_connections: int,
+    ) -> None:
+        self._dispatcher, self._access = dispatcher, access
+        self._max_connections = max_connections
+        app = web.Application(client_max_size=max_body_bytes)
+        app.router.add_post("/jsonrpc", self._jsonrpc)
+        # Requests under way are waited for by `drain` in the daemon; then connections are cut.
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+
+    async def start(self, sockets: list[socket.socket]) -> None:
+        """Listen."""
+        await self._runner.setup()
+        for listener in sockets:
+            await web.SockSite(self._runner, listener).start()
+
+    async def stop_listening(self) -> None:
+        """Take no new connections; those that are open go on."""
+        for site in list(self._runner.sites):
+            await site.stop()
+
+    async def close(self) -> None:
+        """Cut every connection."""
+        await self._runner.cleanup()
+
+    async def _jsonrpc(self, http_request: web.Request) -> web.Response:
+        server = self._runner.server
+        if server is not None and len(server.connections) > self._max_connections:
+            return _refusal(503, "too many connections")
+        transport = http_request.transport
+        peer = None if transport is None else Peer.of(transport.get_extra_info("socket"))
+        if peer is None or not self._access.allows(peer):
+            log.warning("refused %s", facts(peer=peer))
+            return _refusal(403, "only root and the members of the daemon's group may call")
+        # HTTPRequestEntityTooLarge (413) comes from `read` itself.
+        body = await http_request.read()
+        reply = await self._dispatcher.handle(body, peer.name())
+        if reply is None:
+            return web.Response(status=204)
+        return web.Response(body=reply, content_type="application/json")
+
+
+def _refusal(status: int, reason: str) -> web.Response:
+    response = web.json_response({"error": reason}, status=status)
+    response.force_close()
+    return response

@@ -1,0 +1,1 @@
+"""libvirt: connections, domains, guest agents, secrets. The only package that imports libvirt."""

@@ -1,0 +1,77 @@
+"""libvirt secrets, one call each. What may be done to which is decided in `host.secrets`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+import libvirt
+
+from virtceph.sensitive import Sensitive
+from virtceph.virt.faults import libvirt_faults
+from virtceph.virt.xml import secret_xml
+
+_USAGE_TYPE = {
+    libvirt.VIR_SECRET_USAGE_TYPE_CEPH: "ceph",
+    libvirt.VIR_SECRET_USAGE_TYPE_VOLUME: "volume",
+    libvirt.VIR_SECRET_USAGE_TYPE_ISCSI: "iscsi",
+}
+# Ours are both; asking so spares the XML of each secret, which costs eight times the usage id.
+_PRIVATE_EPHEMERAL = (
+    libvirt.VIR_CONNECT_LIST_SECRETS_EPHEMERAL | libvirt.VIR_CONNECT_LIST_SECRETS_PRIVATE
+)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A secret without its value. `usage_type` is "" for kinds the daemon does not deal in."""
+
+    uuid: UUID
+    usage_type: str
+    usage_id: str
+    description: str = ""
+
+
+class SecretSession:
+    """Secrets of one libvirt, over one connection. Every call blocks, and raises LibvirtUnavailable or
+    LibvirtFailed."""
+
+    def __init__(self, connection: libvirt.virConnect) -> None:
+        self._connection = connection
+
+    def list_private_ephemeral(self) -> list[Definition]:
+        """The secrets that are neither readable nor kept on disk."""
+        return self._list(_PRIVATE_EPHEMERAL)
+
+    def list_all(self) -> list[Definition]:
+        """Every secret of this libvirt."""
+        return self._list(0)
+
+    def _list(self, flags: int) -> list[Definition]:
+        with libvirt_faults("list secrets"):
+            return [
+                Definition(
+                    UUID(bytes=secret.UUID()),
+                    _USAGE_TYPE.get(secret.usageType(), ""),
+                    secret.usageID() or "",
+                )
+                for secret in self._connection.listAllSecrets(flags)
+            ]
+
+    def put(self, secret: Definition, value: Sensitive) -> None:
+        """Define the secret and set its value; when the second fails the first has happened.
+
+        Source: virSecretDefineXML, virSecretSetValue.
+        """
+        xml = secret_xml(secret.uuid, secret.usage_type, secret.usage_id, secret.description)
+        with libvirt_faults("register the secret"):
+            self._connection.secretDefineXML(xml).setValue(value.reveal())
+
+    def remove(self, uuid: UUID) -> None:
+        """Undefine the secret, if there is one. Source: virSecretUndefine."""
+        with libvirt_faults("remove the secret"):
+            try:
+                self._connection.secretLookupByUUIDString(str(uuid)).undefine()
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_SECRET:
+                    raise

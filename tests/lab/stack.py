@@ -1,0 +1,192 @@
+"""The whole lab: cluster, libvirtd, daemon and a running guest, as `up` leaves them."""
+
+import importlib
+import json
+import shlex
+import sys
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from tests.lab import secret
+from tests.lab.ceph import CephCluster
+from tests.lab.daemon import Daemon, Settings
+from tests.lab.domain_xml import GuestSpec, RbdDisk
+from tests.lab.errors import LabError
+from tests.lab.libvirtd import PrivateLibvirtd
+from tests.lab.processes import ProcessRecord, recorded
+from tests.lab.state import PROJECT, create, inhabitants, remove
+from tests.lab.template import run_guest
+
+POOL, POOL2 = "rbd", "rbd2"
+CEPH_USER = "virtceph"
+IMAGES = ("lab-a", "lab-b")
+IMAGE_BYTES = 128 << 20
+GUEST_NAME = "lab-guest"
+ENV_FILE = PROJECT / ".lab/env"
+
+
+@dataclass
+class Lab:
+    """A running lab. The key of its Ceph user is in libvirt and the daemon, and in no file."""
+
+    state: Path
+    ceph: CephCluster
+    libvirtd: PrivateLibvirtd
+    daemon: Daemon | None
+    secret_uuid: UUID
+    storage_domain_id: UUID
+    vm_id: UUID
+
+    @classmethod
+    def start(
+        cls, state: Path, *, with_daemon: bool = True, overrides: Settings | None = None
+    ) -> "Lab":
+        """Start everything under the new folder `state`. Blocks, 5 s or (nothing cached) 60 s.
+
+        State after a failure: nothing is left.
+        """
+        create(state)
+        try:
+            return cls._start(state, with_daemon, overrides)
+        except BaseException:
+            remove(state)
+            raise
+
+    @classmethod
+    def _start(cls, state: Path, with_daemon: bool, overrides: Settings | None) -> "Lab":
+        ceph = CephCluster.start(state / "ceph")
+        libvirtd = PrivateLibvirtd.start(state / "h1")
+        for pool in (POOL, POOL2):
+            ceph.create_pool(pool)
+        for image in IMAGES:
+            ceph.create_image(POOL, image, IMAGE_BYTES)
+        key = ceph.create_user(CEPH_USER)
+        lab = cls(state, ceph, libvirtd, None, uuid.uuid4(), uuid.uuid4(), uuid.uuid4())
+        lab._save()
+        if with_daemon:
+            lab.start_daemon(overrides)
+            lab._connect_storage(key)
+        else:
+            with libvirtd.connection() as connection:
+                secret.define(connection, key, lab.secret_uuid)
+        lab._run_guest()
+        ceph.wait_for_statistics()
+        return lab
+
+    @classmethod
+    def attach(cls, state: Path) -> "Lab":
+        """The lab that another process started under `state`. Does not block.
+
+        Raises:
+            LabError: there is none.
+        """
+        try:
+            saved = json.loads((state / "lab.json").read_text())
+            records = recorded(state)
+            ceph = CephCluster.attach(state / "ceph", records)
+            libvirtd = PrivateLibvirtd.attach(state / "h1", records)
+        except (OSError, KeyError, IndexError) as problem:
+            raise LabError(f"no lab under {state}") from problem
+        daemon = Daemon.attach(state / "daemon", records)
+        idents = [UUID(saved[name]) for name in ("secret", "storage_domain", "vm")]
+        return cls(state, ceph, libvirtd, daemon, *idents)
+
+    @property
+    def exchange(self) -> Path:
+        """The folder under which files may be exported, imported and saved."""
+        return self.state / "exchange"
+
+    @property
+    def processes(self) -> list[ProcessRecord]:
+        """All that run, guests too. Does not block."""
+        alive = [record for record in recorded(self.state) if record.alive]
+        known = {record.pid for record in alive}
+        return alive + [record for record in inhabitants(self.state) if record.pid not in known]
+
+    def start_daemon(self, overrides: Settings | None = None) -> Daemon:
+        """Start the daemon, or start it again after it ended. Blocks."""
+        uri, exchange = self.libvirtd.uri, self.exchange
+        folder = self.state / "daemon"
+        self.daemon = Daemon.start(folder, libvirt_uri=uri, exchange=exchange, overrides=overrides)
+        return self.daemon
+
+    def environment(self) -> dict[str, str]:
+        """How to reach everything, as environment variables. Does not block."""
+        values = {
+            "CEPH_CONF": self.ceph.conf,
+            "LIBVIRT_DEFAULT_URI": self.libvirtd.uri,
+            "VIRTCEPH_EXCHANGE": self.exchange,
+            "LAB_SD": self.storage_domain_id,
+            "LAB_VM": self.vm_id,
+            "LAB_POOL": POOL,
+            "LAB_POOL2": POOL2,
+            "LAB_CEPH_USER": CEPH_USER,
+            "LAB_SECRET_UUID": self.secret_uuid,
+        }
+        if self.daemon is not None:
+            values["VIRTCEPH_SOCKET"] = self.daemon.socket
+            values["VIRTCEPHD_PID"] = self.daemon.pid
+            # VIRTCEPH_STOMP, VIRTCEPH_HTTP and VIRTCEPH_PKI join here when the daemon listens on TCP.
+        return {name: str(value) for name, value in values.items()}
+
+    def guest_spec(self) -> GuestSpec:
+        """What the lab's guest is. Does not block."""
+        disks = [self.disk(image) for image in IMAGES]
+        return GuestSpec(GUEST_NAME, disks, uuid=self.vm_id)
+
+    def disk(self, image: str, pool: str = POOL) -> RbdDisk:
+        """A guest's disk on an image of the lab's cluster. Does not block."""
+        return RbdDisk(pool, image, self.ceph.monitors, CEPH_USER, self.secret_uuid)
+
+    def _run_guest(self) -> None:
+        with self.libvirtd.connection() as connection:
+            run_guest(connection, self.guest_spec(), self.state / "guests")
+
+    def _connect_storage(self, key: str) -> None:
+        assert self.daemon is not None
+        with connect(self.daemon.socket) as client:
+            description = {
+                "uuid": str(self.secret_uuid),
+                "usageType": "ceph",
+                "usageID": f"{secret.USAGE_PREFIX}{self.secret_uuid}",
+                "password": key,
+                "description": "lab",
+            }
+            client.call("Host.registerSecrets", secrets=[description])
+            client.call(
+                "StorageDomain.connect",
+                storageDomainID=str(self.storage_domain_id),
+                name="lab",
+                monitors=self.ceph.monitors,
+                user=CEPH_USER,
+                secretUUID=str(self.secret_uuid),
+                pool=POOL,
+            )
+
+    def _save(self) -> None:
+        idents = {
+            "secret": self.secret_uuid,
+            "storage_domain": self.storage_domain_id,
+            "vm": self.vm_id,
+        }
+        text = json.dumps({name: str(ident) for name, ident in idents.items()})
+        (self.state / "lab.json").write_text(text)
+
+
+def connect(socket_path: Path) -> Any:
+    """A connection of the product's own client library to the daemon. Blocks."""
+    # The lab must be importable, and its own parts testable, where the product is not installed.
+    source = str(PROJECT / "src")
+    if source not in sys.path:
+        sys.path.insert(0, source)
+    return importlib.import_module("virtceph.client").connect(str(socket_path))
+
+
+def write_env(lab: Lab, path: Path = ENV_FILE) -> None:
+    """Write the shell file that tells how to reach the lab. Does not block."""
+    path.parent.mkdir(exist_ok=True)
+    rows = (f"export {name}={shlex.quote(value)}\n" for name, value in lab.environment().items())
+    path.write_text("".join(rows))

@@ -1,0 +1,132 @@
+"""`--human`: what people see of results."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from virtceph.cli.human import render
+from virtceph.cli.table import bold, duration
+from virtceph.schema import load_contract
+
+CONTRACT = load_contract()
+VM = "5c6a1f6c-2f55-4f0b-9d7f-3a1f1c2b7e01"
+
+
+def shown(verb: str, result: Any) -> list[str]:
+    return render(CONTRACT, CONTRACT.verbs[verb].result, result).split("\n")
+
+
+def test_true_is_ok() -> None:
+    assert shown("Host.ping2", True) == ["ok"]
+
+
+def test_an_empty_list_says_none() -> None:
+    assert shown("Host.getVMList", []) == ["none"]
+
+
+def test_vms_are_a_table() -> None:
+    rows = [
+        {"vmId": VM, "name": "web", "status": "Up", "statusTime": "17"},
+        {"vmId": VM, "name": "database", "status": "Paused", "statusTime": "17"},
+    ]
+    assert shown("Host.getVMList", rows) == [
+        f"vmId{' ' * 34}name      status",
+        f"{VM}  web       Up",
+        f"{VM}  database  Paused",
+    ]
+
+
+def test_volumes_have_sizes_for_people() -> None:
+    rows = [{"volumeName": "a", "size": 10 << 30}, {"volumeName": "big", "size": 5 << 20}]
+    assert shown("Volume.list", rows) == [
+        "volumeName      size",
+        "a           10.0 GiB",
+        "big          5.0 MiB",
+    ]
+
+
+def test_snapshots_have_local_times_and_no_empty_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    rows = [{"snapshotName": "s", "id": 4, "size": 1 << 30, "created": 1741529100.5}]
+    assert shown("Volume.listSnapshots", rows) == [
+        "snapshotName  id     size  created",
+        "s              4  1.0 GiB  2025-03-09 14:05:00",
+    ]
+
+
+def test_a_vm_shows_its_disks_below_it() -> None:
+    disk = {"disk": "vda", "type": "rbd", "snapshotReady": True, "reason": ""}
+    volume = {"pool": "vms", "namespace": "", "volumeName": "root"}
+    file = {"disk": "vdb", "type": "file", "path": "/x", "snapshotReady": False, "reason": "raw"}
+    info = {
+        "vmId": VM,
+        "name": "web",
+        "state": "Up",
+        "agent": "connected",
+        "disks": [{**disk, "volume": volume}, file],
+    }
+    assert shown("VM.getInfo", info) == [
+        f"vmId   {VM}",
+        "name   web",
+        "state  Up",
+        "agent  connected",
+        "",
+        "disks:",
+        "  disk  type  volume    path  snapshotReady  reason",
+        "  vda   rbd   vms/root  -     yes            -",
+        "  vdb   file  -         /x    no             raw",
+    ]
+
+
+def test_jobs_show_progress_errors_and_outcomes() -> None:
+    base = {"description": "snapshot", "job_type": "virt"}
+    jobs = {
+        "a": {**base, "id": "a", "status": "running", "progress": 40},
+        "b": {**base, "id": "b", "status": "failed", "error": {"code": 48, "message": "no"}},
+        "c": {**base, "id": "c", "status": "done", "result": {"consistency": "crash", "d": [1]}},
+    }
+    lines = shown("Host.getJobs", jobs)
+    assert lines[0].split() == [
+        "id", "status", "description", "job_type", "progress", "error", "result",
+    ]  # fmt: skip
+    assert "40%" in lines[1]
+    assert "48: no" in lines[2]
+    assert lines[3].endswith("consistency=crash")
+
+
+def test_stats_have_units() -> None:
+    stats = {"reachable": True, "latency": 0.0042, "capacity": 3 << 40, "used": 1 << 30}
+    assert shown("StorageDomain.getStats", {**stats, "health": "HEALTH_OK"}) == [
+        "reachable  yes",
+        "latency    4 ms",
+        "capacity   3.0 TiB",
+        "used       1.0 GiB",
+        "health     HEALTH_OK",
+    ]
+
+
+def test_names_cannot_steer_the_terminal() -> None:
+    rows = [{"volumeName": "a\x1b[2Jb\n", "size": 1}]
+    assert shown("Volume.list", rows)[1] == "a?[2Jb?     1 B"
+
+
+def test_an_answer_of_another_shape_is_shown_as_json() -> None:
+    assert shown("VM.getInfo", ["odd"])[0] in ("[", "")
+    assert "odd" in "".join(shown("Volume.list", "odd"))
+
+
+def test_colours_emphasise_the_headers() -> None:
+    text = render(CONTRACT, CONTRACT.verbs["Volume.list"].result, [{"volumeName": "a"}], bold)
+    assert text == "\x1b[1mvolumeName\x1b[0m\na"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (0.34, "340 ms"), (12.34, "12.3 s"), (485, "8 min 5 s"), (7500, "2 h 5 min")],
+)
+def test_durations_read_well(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
