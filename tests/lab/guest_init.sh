@@ -12,17 +12,25 @@ option() { # NAME: succeeds if the kernel command line has it
 	return 1
 }
 
+pause() { # SECONDS: like sleep, without a fork: nobody ever writes into this pipe
+	read -r -t $1 _ <>/run/silence
+}
+
 name_ports() { # what udev would do
 	mkdir -p /dev/virtio-ports
 	tries=0
-	while [ ! -e $CONTROL_PORT ] && [ $tries -lt 50 ]; do
+	unnamed=yes
+	# Ports appear one by one, and each gets its name a moment later.
+	while { [ -n "$unnamed" ] || [ ! -e $ACK_PORT ]; } && [ $tries -lt 100 ]; do
+		[ $tries -gt 0 ] && pause 0.05
+		tries=$((tries + 1))
+		unnamed=
 		for port in /sys/class/virtio-ports/vport*; do
 			name=
 			[ -e "$port/name" ] && read -r name <"$port/name"
+			[ -n "$name" ] || unnamed=yes
 			[ -n "$name" ] && ln -sf "/dev/${port##*/}" "/dev/virtio-ports/$name"
 		done
-		[ -e $CONTROL_PORT ] || sleep 0.1
-		tries=$((tries + 1))
 	done
 }
 
@@ -37,14 +45,6 @@ mount_disks() { # mount each disk, after mkfs if it holds no ext4
 		[ "$magic" = " ef53" ] || mkfs.ext4 -F -q /dev/vd$letter || return 1
 		mount -t ext4 -o errors=remount-ro /dev/vd$letter /mnt/$letter || return 1
 	done
-}
-
-pause() { # SECONDS: like sleep, without a fork: nobody ever writes into this pipe
-	read -r -t $1 _ <>/run/silence
-}
-
-pause() { # SECONDS: like sleep, without a fork: nobody ever writes into this pipe
-	read -r -t $1 _ <>/run/silence
 }
 
 writer() { # numbered records in lockstep on all disks; acknowledged once all hold them

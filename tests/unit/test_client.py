@@ -207,9 +207,7 @@ def test_a_socket_nobody_listens_on_says_to_start_the_daemon(tmp_path: Path) -> 
         connect(str(tmp_path / "sock"))
 
 
-def test_a_forbidden_socket_names_the_group(
-    daemon: FakeDaemon, mocker: MockerFixture
-) -> None:
+def test_a_forbidden_socket_names_the_group(daemon: FakeDaemon, mocker: MockerFixture) -> None:
     # Root may open any socket, so the kernel's refusal is imitated.
     class Forbidden(socket.socket):
         def connect(self, _address: Any) -> None:

@@ -17,7 +17,7 @@ def render(contract: Contract, spec: FieldSpec, result: Any, style: Style = plai
     """A verb's result for people. What is not as the contract says is shown as JSON."""
     try:
         return "\n".join(_lines(contract, spec, result, style))
-    except (AttributeError, TypeError, ValueError):
+    except (KeyError, AttributeError, TypeError, ValueError):
         # A daemon of another version may answer otherwise.
         return json.dumps(result, indent=4, sort_keys=True)
 
@@ -37,7 +37,7 @@ def _many(contract: Contract, spec: FieldSpec, result: Any, style: Style) -> lis
     if not result:
         return ["none"]
     if leaf in contract.objects:
-        rows = list(result.values()) if isinstance(result, dict) else list(result)
+        rows = list(result.values()) if spec.type.startswith("{") else list(result)
         return _table(contract, leaf, rows, style)
     if isinstance(result, dict):
         return pairs([(safe(str(k)), _loose(v)) for k, v in result.items()], style)
@@ -45,6 +45,8 @@ def _many(contract: Contract, spec: FieldSpec, result: Any, style: Style) -> lis
 
 
 def _table(contract: Contract, name: str, rows: list[Any], style: Style) -> list[str]:
+    if not all(isinstance(row, dict) for row in rows):
+        raise TypeError(name)
     columns = [
         field
         for field in contract.objects[name].fields
@@ -56,6 +58,8 @@ def _table(contract: Contract, name: str, rows: list[Any], style: Style) -> list
 
 
 def _object(contract: Contract, name: str, result: Any, style: Style) -> list[str]:
+    if not isinstance(result, dict):
+        raise TypeError(name)
     fields = [f for f in contract.objects[name].fields if f.name in result]
     # Inner tables come last, or the keys would not line up around them.
     below = [f for f in fields if _is_inner(contract, f)]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import grp
+import os
 import pwd
 import socket
 import struct
 from dataclasses import dataclass
 
 _SO_PEERGROUPS = 59  # asm-generic/socket.h; Python has no name for it
-_MAX_GROUPS = 65536
+# Python reads options of at most 1,024 bytes: 256 groups.
+_MAX_GROUPS_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -22,13 +25,16 @@ class Peer:
     groups: frozenset[int]
 
     @classmethod
-    def of(cls, connection: socket.socket) -> Peer:
-        """The peer of a connection. Source: SO_PEERCRED, SO_PEERGROUPS (unix(7), socket(7))."""
-        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    def of(cls, fd: int) -> Peer:
+        """The peer of a connected socket. Source: SO_PEERCRED, SO_PEERGROUPS (unix(7), socket(7))."""
+        # uvloop's transports hand out a socket that cannot be asked for options; a copy can.
+        with socket.socket(fileno=os.dup(fd)) as connection:
+            raw = connection.getsockopt(
+                socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
+            )
+            groups = _groups(connection)
         pid, uid, gid = struct.unpack("3i", raw)
-        packed = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MAX_GROUPS)
-        groups = struct.unpack(f"{len(packed) // 4}I", packed)
-        return cls(pid, uid, gid, frozenset(groups))
+        return cls(pid, uid, gid, groups)
 
     def name(self) -> str:
         """Who it is, for leases and logs: `unix:root`, `unix:1000` for a uid without a name."""
@@ -36,6 +42,16 @@ class Peer:
             return f"unix:{pwd.getpwuid(self.uid).pw_name}"
         except KeyError:
             return f"unix:{self.uid}"
+
+
+def _groups(connection: socket.socket) -> frozenset[int]:
+    try:
+        packed = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MAX_GROUPS_BYTES)
+    except OSError as error:
+        if error.errno != errno.ERANGE:
+            raise
+        return frozenset()  # a member of hundreds of groups: its primary one still counts
+    return frozenset(struct.unpack(f"{len(packed) // 4}I", packed))
 
 
 class UnixAccess:

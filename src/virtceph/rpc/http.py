@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import grp
@@ -10,6 +11,7 @@ import os
 import socket
 import stat
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
@@ -21,7 +23,6 @@ log = logging.getLogger(__name__)
 
 _BACKLOG = 128
 _MODE = 0o660
-_PEER = "virtceph_peer"
 
 
 class SocketInUse(Exception):
@@ -72,6 +73,7 @@ class HttpServer:
     ) -> None:
         self._dispatcher, self._access = dispatcher, access
         self._max_connections = max_connections
+        self._peers: WeakKeyDictionary[asyncio.Transport, Peer] = WeakKeyDictionary()
         app = web.Application(client_max_size=max_body_bytes)
         app.router.add_post("/jsonrpc", self._jsonrpc)
         # Requests under way are waited for by `drain` in the daemon; then connections are cut.
@@ -96,8 +98,7 @@ class HttpServer:
         server = self._runner.server
         if server is not None and len(server.connections) > self._max_connections:
             return _refusal(503, "too many connections")
-        transport = http_request.transport
-        peer = None if transport is None else Peer.of(transport.get_extra_info("socket"))
+        peer = self._peer(http_request)
         if peer is None or not self._access.allows(peer):
             log.warning("refused %s", facts(peer=peer))
             return _refusal(403, "only root and the members of the daemon's group may call")
@@ -107,6 +108,15 @@ class HttpServer:
         if reply is None:
             return web.Response(status=204)
         return web.Response(body=reply, content_type="application/json")
+
+    def _peer(self, http_request: web.Request) -> Peer | None:
+        """Who is at the other end; asked once for each connection."""
+        transport = http_request.transport
+        if transport is None:
+            return None
+        if transport not in self._peers:
+            self._peers[transport] = Peer.of(transport.get_extra_info("socket").fileno())
+        return self._peers[transport]
 
 
 def _refusal(status: int, reason: str) -> web.Response:
