@@ -19,7 +19,7 @@ from virtceph.errors import VirtcephError
 from virtceph.log import facts
 from virtceph.process import forbid_core_dumps, forget_ceph_environment
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("virtceph.daemon")
 
 _PACKAGES = {
     "libvirt": "python3-libvirt (or libvirt-python from PyPI)",

@@ -16,7 +16,7 @@ from tests.lab import packages, secret, state
 from tests.lab.ceph import CephCluster
 from tests.lab.domain_xml import Disk, GuestSpec, RbdDisk
 from tests.lab.errors import MissingPrerequisite
-from tests.lab.guest import Guest
+from tests.lab.guest import Guest, is_frozen
 from tests.lab.leftovers import new_since, survey
 from tests.lab.libvirtd import PrivateLibvirtd, quiet_errors
 from tests.lab.stack import CEPH_USER, IMAGE_BYTES, POOL, POOL2
@@ -118,8 +118,12 @@ def make_guest(
         return made[-1]
 
     yield make
+    # Asked here, for no later fixture finds a guest that could tell.
+    frozen = [guest.name for guest in made if is_frozen(guest.domain)]
     for guest in made:
         guest.destroy()
+    if frozen:
+        pytest.fail(f"the test left frozen: {', '.join(frozen)}", pytrace=False)
 
 
 @pytest.fixture

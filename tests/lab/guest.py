@@ -165,3 +165,15 @@ def wait_for_agent(
             what = f"the guest agent of {domain.name()}"
             raise NotReady(what, timeout_s, tail(console) if console else "")
         time.sleep(0.02)
+
+
+def is_frozen(domain: libvirt.virDomain) -> bool:
+    """Whether the guest agent says that the file systems are frozen. Blocks, at most 2 s.
+
+    A guest whose agent does not answer counts as thawed: nobody froze it through that agent.
+    """
+    request = '{"execute":"guest-fsfreeze-status"}'
+    with contextlib.suppress(libvirt.libvirtError):
+        domain.agentSetResponseTimeout(2, 0)
+        return '"frozen"' in libvirt_qemu.qemuAgentCommand(domain, request, 2, 0)
+    return False

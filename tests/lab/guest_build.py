@@ -13,7 +13,7 @@ from tests.lab.errors import LabError
 from tests.lab.kernel_image import extract_kernel
 from tests.lab.packages import versions
 from tests.lab.processes import run
-from tests.lab.state import cache_folder
+from tests.lab.state import cache_folder, keep_fresh
 
 INIT = Path(__file__).with_name("guest_init.sh")
 # In the order they must be loaded; virtio_blk comes last, when the disks may be looked at.
@@ -56,6 +56,7 @@ def guest_files() -> GuestFiles:
     if not files.initramfs.exists():
         with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as name:
             _build(Path(name), files)
+    keep_fresh(folder)
     return files
 
 

@@ -14,6 +14,7 @@ option() { # NAME: succeeds if the kernel command line has it
 
 pause() { # SECONDS: like sleep, without a fork: nobody ever writes into this pipe
 	read -r -t $1 _ <>/run/silence
+	return 0
 }
 
 name_ports() { # what udev would do
@@ -80,7 +81,7 @@ start_writer() {
 	touch /run/writer-on
 	[ -e /run/writer.pid ] && return 0
 	logs=$(echo /mnt/? | sed 's,/mnt/.,&/log,g')
-	writer &
+	writer >/dev/console &
 	echo $! >/run/writer.pid
 }
 
@@ -96,7 +97,7 @@ stop_writer() { # returns once no record is under way; fails if the disks hold i
 }
 
 start_agent() {
-	qemu-ga -m virtio-serial -p $AGENT_PORT -t /run &
+	qemu-ga -m virtio-serial -p $AGENT_PORT -t /run >/dev/console &
 	echo $! >/run/agent.pid
 }
 

@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import libvirt
-import libvirt_qemu
 import rbd
 
 from tests.lab import secret
 from tests.lab.ceph import CephCluster
+from tests.lab.guest import is_frozen
 from tests.lab.libvirtd import PrivateLibvirtd
 from tests.lab.processes import recorded
 from tests.lab.state import inhabitants
@@ -36,11 +35,13 @@ def new_since(before: set[str], look: Callable[[], set[str]], grace_s: float = 5
 
 
 def _processes(state: Path) -> set[str]:
-    own = (Path(f"/proc/self/task/{os.getpid()}/children")).read_text().split()
-    alive = {record.pid for record in recorded(state) if record.alive}
-    alive |= {record.pid for record in inhabitants(state)} | {int(pid) for pid in own}
-    found = set()
-    for pid in alive:
+    # The lab's own daemons by name: a test may start one anew. All others by pid.
+    records = [record for record in recorded(state) if record.alive]
+    known = {record.pid for record in records}
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    others = {record.pid for record in inhabitants(state)} | {int(pid) for pid in children}
+    found = {f"process {record.name}" for record in records}
+    for pid in others - known:
         with contextlib.suppress(OSError):
             found.add(f"process {pid} {Path(f'/proc/{pid}/comm').read_text().strip()}")
     return found
@@ -72,15 +73,6 @@ def _secrets_and_guests(libvirtd: PrivateLibvirtd) -> set[str]:
         found = {f"secret {usage}" for usage in secret.usages(connection)}
         for domain in connection.listAllDomains(0):
             found.add(f"guest {domain.name()}")
-            if _frozen(domain):
+            if is_frozen(domain):
                 found.add(f"frozen guest {domain.name()}")
     return found
-
-
-def _frozen(domain: libvirt.virDomain) -> bool:
-    with contextlib.suppress(libvirt.libvirtError):
-        domain.agentSetResponseTimeout(2, 0)
-        request = '{"execute":"guest-fsfreeze-status"}'
-        return '"frozen"' in libvirt_qemu.qemuAgentCommand(domain, request, 2, 0)
-    # No agent that answers: then nobody froze it through one.
-    return False

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +21,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 # most 107 bytes would fit. /var/tmp is short and on disk, so 60 MB of saved guest cost no memory.
 STATE_PARENT = Path("/var/tmp")
 DEFAULT_CACHE = Path("/var/cache/virtceph-lab")
+# Each change of the guest's recipe leaves 60 MB of kernel and 80 MB of template behind.
+CACHE_KEPT_S = 7 * 24 * 3600
 MNT_DETACH = 2
 
 
@@ -130,6 +133,15 @@ def cache_folder(part: str) -> Path:
     folder = Path(os.environ.get("VIRTCEPH_LAB_CACHE", DEFAULT_CACHE)) / part
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def keep_fresh(used: Path) -> None:
+    """Mark a cache entry as used, and drop its neighbours that nobody used for long. Does not block."""
+    os.utime(used)
+    for entry in used.parent.iterdir():
+        with contextlib.suppress(OSError):
+            if time.time() - entry.stat().st_mtime > CACHE_KEPT_S:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 def free_port(address: str = "127.0.0.1") -> int:

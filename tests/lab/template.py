@@ -28,7 +28,7 @@ from tests.lab.domain_xml import (
 from tests.lab.errors import LabError
 from tests.lab.guest import Guest, boot
 from tests.lab.guest_build import guest_files
-from tests.lab.state import cache_folder
+from tests.lab.state import cache_folder, keep_fresh
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +101,7 @@ def _template(connection: libvirt.virConnect, spec: GuestSpec) -> Path:
     if not saved.exists():
         with tempfile.TemporaryDirectory(prefix="make-", dir=folder) as work:
             _make(connection, neutral, Path(work), saved)
+    keep_fresh(saved)
     return saved
 
 

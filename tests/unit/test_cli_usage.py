@@ -163,4 +163,6 @@ def test_help_of_a_verb_names_its_parameters_and_errors(
 
 def test_help_tells_units_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["VM", "freeze", "-h"]) == 0
-    assert "(number, seconds; above 0, at most 600;" in " ".join(capsys.readouterr().out.split())
+    page = " ".join(capsys.readouterr().out.split())
+    assert "(number, seconds; above 0, at most 600;" in page
+    assert "This command passes timeout=30 unless told otherwise" in page

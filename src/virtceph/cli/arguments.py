@@ -33,6 +33,11 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    # Asking for the terminal's width would import shutil and its compression libraries.
+    return argparse.HelpFormatter(prog, width=96)
+
+
 def _positive_s(text: str) -> float:
     value = float(text)
     # Also refuses NaN; the socket layer cannot count further than this.
@@ -46,7 +51,9 @@ _positive_s.__name__ = "number of seconds"
 
 def parse(argv: list[str]) -> Options:
     """Read the command line. Raises UsageError; `--version` prints and exits."""
-    parser = _Parser(prog="virtceph", add_help=False, allow_abbrev=False)
+    parser = _Parser(
+        prog="virtceph", add_help=False, allow_abbrev=False, formatter_class=_formatter
+    )
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--version", action="version", version=f"virtceph {__version__}")
     parser.add_argument("--socket")

@@ -37,6 +37,11 @@ _OUTRO = """\
 exit code: 0 done, 1 the verb or the connection failed, 2 the command line is wrong
 """
 
+_FREEZE_LEASE = """\
+This command passes timeout=30 unless told otherwise: a guest should not stand still for minutes
+because a terminal was closed.
+"""
+
 
 def top(contract: Contract) -> str:
     """What `virtceph -h` prints."""
@@ -65,6 +70,8 @@ def verb(contract: Contract, spec: VerbSpec) -> str:
         _section("as the job's error", [_error(contract, name) for name in spec.job_errors]),
         "example:\n" + textwrap.indent(example_command(contract, spec), "  "),
     ]
+    if spec.name == "VM.freeze":
+        parts.insert(2, _fill(_FREEZE_LEASE))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -6,13 +6,15 @@ import itertools
 import json
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
-from uuid import UUID
+from typing import TYPE_CHECKING, Any
 
 from virtceph.client.errors import ConnectionFailed, NoSuchJob, ServerError, TimedOut
 from virtceph.client.frozen import Frozen
 from virtceph.client.transport import Transport, socket_path
-from virtceph.sensitive import Sensitive
+
+# Imports are most of what a short command takes, so what is only met on the way is imported there.
+if TYPE_CHECKING:
+    from uuid import UUID
 
 # The daemon's own default is the 8 minutes that engines assume; nobody else wants a guest to
 # stand still for so long when the caller dies.
@@ -167,6 +169,10 @@ def _request(method: str, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: object) -> str:
+    from uuid import UUID
+
+    from virtceph.sensitive import Sensitive
+
     if isinstance(value, Sensitive):
         return value.reveal_base64()
     if isinstance(value, UUID):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
-from uuid import UUID
+from typing import TYPE_CHECKING, Any
 
 from virtceph.client.errors import ClientError
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 
 class Window(dict[str, Any]):

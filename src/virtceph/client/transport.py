@@ -76,7 +76,8 @@ class Transport:
                 raise
             except (BrokenPipeError, ConnectionResetError):
                 # On a UNIX socket a reset says that the daemon closed without reading all of the
-                # request, as when a kept-alive connection was idle for too long.
+                # request, as when a kept-alive connection was idle for too long. (asyncio closes in
+                # one step; after a half-close this would look like RemoteDisconnected.)
                 if not reused:
                     raise
                 self.close()

@@ -87,7 +87,7 @@ class Planner:
         """Check the drives against the VM's disks. Blocks on the file system only.
 
         Raises:
-            InvalidParameter, NoSuchDrive, NoSuchStorageDomain, OperationNotSupported,
+            InvalidParameter, NoSuchDrive, OperationNotSupported,
             PathNotAllowed, PathExists
         """
         rbd: list[RbdDrive] = []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import dataclasses
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -52,10 +51,12 @@ def wire(name: str) -> Callable[[type[T]], type[T]]:
 
 def check_wire_classes(contract: Contract) -> None:
     """Raise ContractError where a registered class and its object have other fields."""
+    from dataclasses import fields  # slow to import, and the CLI does without
+
     for name, cls in _wire_classes.items():
         if name not in contract.objects:
             raise ContractError(f"{cls.__name__}: the contract has no object {name}")
-        ours = {f.name for f in dataclasses.fields(cls)}
+        ours = {f.name for f in fields(cls)}
         theirs = {f.python for f in contract.objects[name].fields}
         if ours != theirs:
             raise ContractError(f"{name}: class and contract differ in {sorted(ours ^ theirs)}")

@@ -28,7 +28,8 @@ curl --unix-socket /run/virtceph/virtcephd.sock http://localhost/jsonrpc \\
 
 Each verb says who may call it (*monitor* looks, *operator* acts on VMs and volumes, *admin* deals
 with keys and storage domains; each may do what the ones before it may), the lane it waits in, and
-the deadline by which it answers.
+the deadline by which it answers. The CLI, and `client.VM.freeze` and `client.frozen` from Python,
+freeze for 30 seconds unless told otherwise.
 """
 
 _KINDS = {

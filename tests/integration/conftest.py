@@ -1,0 +1,208 @@
+"""One daemon on the real lab for the whole run, reached through the client library."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import libvirt
+import pytest
+
+from tests.integration.recorder import Recording, RecordingClient
+from tests.lab.ceph import CephCluster
+from tests.lab.daemon import Daemon, Settings
+from tests.lab.domain_xml import GuestSpec, RbdDisk
+from tests.lab.fixtures import *  # noqa: F403
+from tests.lab.guest import Guest
+from tests.lab.libvirtd import PrivateLibvirtd
+from tests.lab.stack import CEPH_USER, IMAGE_BYTES, POOL
+from tests.lab.template import run_guest
+from virtceph.sensitive import Sensitive
+
+LAST = ("test_secrecy", "test_completeness")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What looks back on the whole run comes last."""
+    items.sort(key=lambda item: item.path.stem in LAST and 1 + LAST.index(item.path.stem))
+
+
+@dataclass
+class Site:
+    """A daemon with a registered key and a connected storage domain, and a client of it."""
+
+    client: RecordingClient
+    daemon: Daemon
+    secret_uuid: UUID
+    storage_domain_id: UUID
+    ceph: CephCluster
+    recording: Recording
+
+    def call(self, method: str, **params: Any) -> Any:
+        return self.client.call(method, **params)
+
+    def volume(self, method: str, name: str, **params: Any) -> Any:
+        return self.call(
+            f"Volume.{method}", storageDomainID=self.storage_domain_id, volumeName=name, **params
+        )
+
+
+@pytest.fixture(scope="session")
+def recording() -> Recording:
+    return Recording()
+
+
+@pytest.fixture(scope="session")
+def canary() -> bytes:
+    """A random secret of this run, which must turn up nowhere."""
+    return secrets.token_bytes(24)
+
+
+@pytest.fixture(scope="session")
+def exchange(lab_state: Path) -> Path:
+    return lab_state / "exchange"
+
+
+@pytest.fixture(scope="session")
+def start_daemon(
+    lab_state: Path, libvirtd: PrivateLibvirtd, exchange: Path
+) -> Iterator[Callable[..., Daemon]]:
+    """Starts a daemon of this run; it is ended with the run at the latest."""
+    started: list[Daemon] = []
+
+    def start(
+        name: str, *, uri: str = libvirtd.uri, overrides: Settings | None = None, **options: Any
+    ) -> Daemon:
+        started.append(
+            Daemon.start(
+                lab_state / name, libvirt_uri=uri, exchange=exchange, overrides=overrides, **options
+            )
+        )
+        return started[-1]
+
+    yield start
+    for daemon in started:
+        daemon.kill()
+
+
+@pytest.fixture(scope="session")
+def daemon(start_daemon: Callable[..., Daemon]) -> Daemon:
+    return start_daemon("daemon")
+
+
+@pytest.fixture(scope="session")
+def connect(recording: Recording) -> Iterator[Callable[..., RecordingClient]]:
+    """Opens recorded clients."""
+    opened: list[RecordingClient] = []
+
+    def connect(daemon: Daemon, **options: Any) -> RecordingClient:
+        client = RecordingClient(str(daemon.socket), recording, **options)
+        client.open()
+        opened.append(client)
+        return client
+
+    yield connect
+    for client in opened:
+        client.close()
+
+
+def new_site(
+    daemon: Daemon, client: RecordingClient, ceph: CephCluster, key: str, recording: Recording
+) -> Site:
+    """Register the key with a daemon and connect the lab's pool."""
+    ids = uuid.uuid4(), uuid.uuid4()
+    site = Site(client, daemon, *ids, ceph, recording)
+    secret = secret_info(site.secret_uuid, Sensitive(b""))
+    secret["password"] = key
+    client.call("Host.registerSecrets", secrets=[secret])
+    client.call("StorageDomain.connect", **domain_settings(site))
+    return site
+
+
+def secret_info(uuid_: UUID, value: Sensitive, **other: Any) -> dict[str, Any]:
+    """One entry of registerSecrets."""
+    return {
+        "uuid": uuid_,
+        "usageType": "ceph",
+        "usageID": f"ovirt/{uuid_}",
+        "password": value,
+        **other,
+    }
+
+
+def domain_settings(site: Site, **other: Any) -> dict[str, Any]:
+    """The parameters of StorageDomain.connect for a site."""
+    return {
+        "storageDomainID": site.storage_domain_id,
+        "name": "test",
+        "monitors": site.ceph.monitors,
+        "user": CEPH_USER,
+        "secretUUID": site.secret_uuid,
+        "pool": POOL,
+        **other,
+    }
+
+
+@pytest.fixture(scope="session")
+def site(
+    daemon: Daemon,
+    connect: Callable[..., RecordingClient],
+    ceph: CephCluster,
+    ceph_key: str,
+    recording: Recording,
+) -> Site:
+    return new_site(daemon, connect(daemon), ceph, ceph_key, recording)
+
+
+@pytest.fixture
+def secret_uuid(site: Site) -> UUID:
+    """The secret that guests' disks name: the one the daemon registered."""
+    return site.secret_uuid
+
+
+@pytest.fixture(scope="session")
+def shared_connection(libvirtd: PrivateLibvirtd) -> Iterator[libvirt.virConnect]:
+    with libvirtd.connection() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def vm(lab_state: Path, shared_connection: libvirt.virConnect, site: Site) -> Iterator[Guest]:
+    """A guest with two RBD disks, shared by the tests that leave it as it was."""
+    disks = []
+    for name in ("shared-a", "shared-b"):
+        site.ceph.create_image(POOL, name, IMAGE_BYTES)
+        disks.append(RbdDisk(POOL, name, site.ceph.monitors, CEPH_USER, site.secret_uuid))
+    guest = run_guest(shared_connection, GuestSpec("shared", disks), lab_state / "guests")
+    guest.wait_for_agent()
+    yield guest
+    guest.destroy()
+
+
+@pytest.fixture
+def image(site: Site) -> Iterator[str]:
+    """An empty image of 32 MiB that nobody has open."""
+    name = f"image-{uuid.uuid4().hex[:8]}"
+    site.volume("create", name, size=32 << 20)
+    yield name
+    with site.ceph.pool(POOL) as ioctx:
+        remove_if_there(ioctx, name)
+
+
+def remove_if_there(ioctx: Any, name: str) -> None:
+    import rbd
+
+    try:
+        with rbd.Image(ioctx, name) as opened:
+            for snap in opened.list_snaps():
+                if opened.is_protected_snap(snap["name"]):
+                    opened.unprotect_snap(snap["name"])
+                opened.remove_snap(snap["name"])
+        rbd.RBD().remove(ioctx, name)
+    except rbd.ImageNotFound:
+        pass

@@ -1,0 +1,59 @@
+"""What was seen on the wire during the run: which verbs answered, and with which errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from virtceph.client import ServerError
+from virtceph.client.client import Client
+
+
+class Recording:
+    """Pairs of verb and outcome (`ok`, an error's name, or `job:` and an error's name), and every
+    reply as text."""
+
+    def __init__(self) -> None:
+        self.seen: set[tuple[str, str]] = set()
+        self.replies: list[str] = []
+
+    def note(self, method: str, answer: Any) -> None:
+        self.replies.append(json.dumps(answer))
+        if not isinstance(answer, dict):
+            return
+        error = answer.get("error")
+        self.seen.add((method, "ok" if error is None else error["data"]["error"]))
+        if method == "Host.getJobs" and error is None:
+            for job in answer["result"].values():
+                if "error" in job:
+                    # VM.snapshot is the one verb that starts jobs.
+                    self.seen.add(("VM.snapshot", f"job:{job['error']['data']['error']}"))
+
+    def saw_anywhere(self, error: str) -> bool:
+        return any(outcome == error for _, outcome in self.seen)
+
+
+class RecordingClient(Client):
+    """The client library, with a look at each exchange."""
+
+    def __init__(self, path: str, recording: Recording, *, timeout_s: float = 60.0) -> None:
+        super().__init__(path, timeout_s=timeout_s)
+        self._recording = recording
+
+    def _post(self, request: Any, timeout_s: float | None, what: str) -> Any:
+        answer = super()._post(request, timeout_s, what)
+        requests: Iterable[Any] = request if isinstance(request, list) else [request]
+        answers = answer if isinstance(answer, list) else [answer]
+        for asked, told in zip(requests, answers, strict=False):
+            self._recording.note(asked["method"], told)
+        return answer
+
+
+def error_of(call: Any, /, *args: Any, **kwargs: Any) -> ServerError:
+    """The ServerError that a call raises; an AssertionError when it succeeds."""
+    try:
+        result = call(*args, **kwargs)
+    except ServerError as error:
+        return error
+    raise AssertionError(f"succeeded with {result!r}")
