@@ -58,4 +58,6 @@ def _show(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
     text = str(value)
-    return repr(text) if not text or any(c.isspace() or c == '"' for c in text) else text
+    # Quoted too is what could move a terminal's cursor or begin a line of its own.
+    plain = text.isprintable() and not any(c in ' "' for c in text)
+    return text if text and plain else repr(text)

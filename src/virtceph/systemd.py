@@ -26,9 +26,9 @@ def notify(*states: str) -> None:
 def watchdog_interval_s() -> float | None:
     """How often to send `WATCHDOG=1` (half of what systemd allows), or None when it does not watch."""
     usec, pid = os.environ.get("WATCHDOG_USEC"), os.environ.get("WATCHDOG_PID")
-    if not usec or not usec.isdigit() or (pid and pid != str(os.getpid())):
+    if not usec or not usec.isdecimal() or (pid and pid != str(os.getpid())):
         return None
-    return int(usec) / 2_000_000
+    return int(usec) / 2_000_000 or None
 
 
 def listen_sockets() -> list[socket.socket]:

@@ -206,3 +206,42 @@ def remove_if_there(ioctx: Any, name: str) -> None:
         rbd.RBD().remove(ioctx, name)
     except rbd.ImageNotFound:
         pass
+
+
+@dataclass
+class Rough:
+    """A site of its own, for tests that stop and kill what others share."""
+
+    site: Site
+    libvirtd: PrivateLibvirtd
+    state: Path
+
+    @property
+    def disks(self) -> list[RbdDisk]:
+        ceph = self.site.ceph
+        return [
+            RbdDisk(POOL, name, ceph.monitors, CEPH_USER, self.site.secret_uuid)
+            for name in ("rough-a", "rough-b")
+        ]
+
+
+@pytest.fixture(scope="session")
+def rough(
+    lab_state: Path,
+    start_daemon: Callable[..., Daemon],
+    connect: Callable[..., RecordingClient],
+    recording: Recording,
+) -> Iterator[Rough]:
+    ceph = CephCluster.start(lab_state / "ceph-rough")
+    libvirtd = PrivateLibvirtd.start(lab_state / "h-rough", "rough")
+    ceph.create_pool(POOL)
+    # Short queues and time-outs, so that what is full or late is so soon.
+    overrides = {"lanes": {"queue": 0, "libvirt": 4}, "ceph": {"op_timeout_s": 2.0}}
+    daemon = start_daemon("daemon-rough", uri=libvirtd.uri, overrides=overrides)
+    site = new_site(daemon, connect(daemon), ceph, ceph.create_user(CEPH_USER), recording)
+    made = Rough(site, libvirtd, lab_state)
+    for disk in made.disks:
+        ceph.create_image(POOL, disk.image, IMAGE_BYTES)
+    yield made
+    libvirtd.stop()
+    ceph.stop()

@@ -65,7 +65,9 @@ def status() -> int:
     if not folder.exists():
         print("down")
         return 1
-    gone = [record for record in recorded(folder) if not record.alive]
+    # The newest of each name: a restart adds a record.
+    newest = {record.name: record for record in recorded(folder)}
+    gone = [record for record in newest.values() if not record.alive]
     for record in Lab.attach(folder).processes:
         print(f"{record.pid:>8}  {'stopped' if record.stopped else 'runs':<8} {record.name}")
     for record in gone:

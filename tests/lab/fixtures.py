@@ -105,7 +105,10 @@ def make_image(ceph: CephCluster, secret_uuid: UUID) -> Iterator[MakeImage]:
 
 @pytest.fixture
 def make_guest(
-    lab_state: Path, connection: libvirt.virConnect, make_image: MakeImage
+    lab_state: Path,
+    connection: libvirt.virConnect,
+    libvirtd: PrivateLibvirtd,
+    make_image: MakeImage,
 ) -> Iterator[MakeGuest]:
     """Makes a running guest on two new images, or on `disks`; ends it at the end."""
     made: list[Guest] = []
@@ -118,10 +121,14 @@ def make_guest(
         return made[-1]
 
     yield make
-    # Asked here, for no later fixture finds a guest that could tell.
-    frozen = [guest.name for guest in made if is_frozen(guest.domain)]
-    for guest in made:
-        guest.destroy()
+    frozen = []
+    # A new connection: the test may have restarted libvirtd. Frozen ones are looked for here, since
+    # no later fixture finds a guest that could tell.
+    with libvirtd.connection() as fresh:
+        for guest in made:
+            guest.reattach(fresh)
+            frozen += [guest.name] if is_frozen(guest.domain) else []
+            guest.destroy()
     if frozen:
         pytest.fail(f"the test left frozen: {', '.join(frozen)}", pytrace=False)
 

@@ -91,6 +91,14 @@ class Guest:
             raise GuestCommandFailed(command, int(status), text.strip())
         return text.strip()
 
+    def reattach(self, connection: libvirt.virConnect) -> None:
+        """Use another connection from now on, as after a restart of libvirtd. Blocks.
+
+        A guest that is gone keeps its old domain.
+        """
+        with contextlib.suppress(libvirt.libvirtError):
+            self.domain = connection.lookupByUUIDString(self.uuid)
+
     def destroy(self) -> None:
         """End the domain at once, if it still runs. Blocks."""
         with contextlib.suppress(libvirt.libvirtError):

@@ -6,7 +6,7 @@ import platform
 import shutil
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ FOLDERS = {
 ENTER = """
 set -e
 hostname "$1"; folder=$2; shift 2
-while [ "$1" != -- ]; do mkdir -p "$2"; mount --bind "$folder/$1" "$2"; shift 2; done
+while [ "$1" != -- ]; do [ -e "$2" ] || mkdir -p "$2"; mount --bind "$folder/$1" "$2"; shift 2; done
 shift; exec "$@"
 """
 QEMU_CONF = """
@@ -62,13 +62,18 @@ class PrivateLibvirtd:
     process: ProcessRecord
 
     @classmethod
-    def start(cls, folder: Path, name: str = "h1") -> "PrivateLibvirtd":
+    def start(
+        cls, folder: Path, name: str = "h1", *, hidden: Sequence[str] = ()
+    ) -> "PrivateLibvirtd":
         """Start one in the new folder `folder` of a state folder; `name` is its host name. Blocks.
 
-        Takes 0.3 s, or 4 s if QEMU's capabilities are not in the lab's cache.
+        Takes 0.3 s, or 4 s if QEMU's capabilities are not in the lab's cache. The files `hidden` are
+        empty for it: a host on which a program is missing.
         """
         user.ensure()
         _lay_out(folder, name)
+        (folder / "nothing").touch()
+        (folder / "hidden").write_text("\n".join(hidden))
         cached = _capabilities_cache()
         warm = any(cached.iterdir())
         target = folder / "cache/qemu/capabilities"
@@ -198,6 +203,7 @@ def _lay_out(folder: Path, name: str) -> None:
 
 def _spawn(folder: Path) -> ProcessRecord:
     binds = [word for part in FOLDERS.items() for word in part]
+    binds += [w for path in (folder / "hidden").read_text().split() for w in ("nothing", path)]
     program = ["libvirtd", "-p", f"{folder}/libvirtd.pid"]
     name = (folder / "name").read_text()
     shell = ["sh", "-c", ENTER, "enter", name, str(folder), *binds, "--", *program]

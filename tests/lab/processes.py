@@ -43,8 +43,8 @@ class ProcessRecord:
         """Whether it ended within `timeout_s`. Blocks."""
         deadline = time.monotonic() + timeout_s
         while True:
-            _reap(self.pid)
-            if not self.alive:
+            # A killed process with many threads is a zombie for a moment before it can be reaped.
+            if not self.alive and _reap(self.pid):
                 return True
             if time.monotonic() >= deadline:
                 return False
@@ -96,11 +96,15 @@ def identify(name: str, pid: int) -> ProcessRecord | None:
 _exit_codes: dict[int, int] = {}
 
 
-def _reap(pid: int) -> None:
-    with contextlib.suppress(ChildProcessError):
+def _reap(pid: int) -> bool:
+    """Whether nothing is left to reap: it was ours and is reaped, or was never ours."""
+    try:
         ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            _exit_codes[pid] = os.waitstatus_to_exitcode(status)
+    except ChildProcessError:
+        return True
+    if ended:
+        _exit_codes[pid] = os.waitstatus_to_exitcode(status)
+    return bool(ended)
 
 
 def spawn(

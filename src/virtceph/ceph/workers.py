@@ -16,13 +16,14 @@ from typing import Any
 
 from virtceph.ceph import wire
 from virtceph.ceph.spec import ClusterSpec, PoolSpec
-from virtceph.errors import CephUnavailable, VirtcephError
+from virtceph.errors import CephPermissionDenied, CephUnavailable, KeyRejected, VirtcephError
 from virtceph.log import facts
 
 log = logging.getLogger(__name__)
 
 # Importing librados and connecting takes about 0.2 s; a cluster that does not answer `op_timeout_s`.
 _START_S = 10.0
+_CLOSED = "the storage domain was disconnected"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class WorkerProcess:
     """One running worker. Used by one thread at a time."""
 
     def __init__(self, spec: ClusterSpec) -> None:
-        ours, theirs = socket.socketpair()
+        self._channel, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "virtceph.ceph.worker", str(theirs.fileno())],
@@ -54,8 +55,7 @@ class WorkerProcess:
                 stdout=subprocess.DEVNULL,
                 env=_environment(),
             )
-        self._channel = ours
-        self._lines = ours.makefile("rb")
+        self._lines = self._channel.makefile("rb")
         self._next_id = 0
         try:
             self._channel.sendall(wire.dump_spec(spec))
@@ -112,12 +112,11 @@ class WorkerProcess:
             raise NoReply
         self._channel.settimeout(left_s)
         try:
-            line = self._lines.readline(wire.MAX_LINE_BYTES)
-        except OSError as error:
+            # An empty line is the end of the worker; ValueError comes of a channel that `kill`
+            # closed in another thread, and of half a line.
+            return wire.load(self._lines.readline(wire.MAX_LINE_BYTES))
+        except (OSError, ValueError) as error:
             raise NoReply from error
-        if not line:
-            raise NoReply
-        return wire.load(line)
 
     def kill(self) -> None:
         """End the process at once. What it had asked an image's owner for is dropped with it."""
@@ -148,7 +147,7 @@ class WorkerPool:
         """A worker of one's own. Blocks while one starts when none is ready.
 
         Raises:
-            CephUnavailable, KeyRejected
+            CephUnavailable, CephPermissionDenied (the key was changed or removed)
         """
         worker = self._take()
         try:
@@ -178,7 +177,7 @@ class WorkerPool:
     def _take(self) -> WorkerProcess:
         with self._lock:
             if self._closed:
-                raise CephUnavailable("the storage domain was disconnected")
+                raise CephUnavailable(_CLOSED)
             while self._idle:
                 worker = self._idle.pop()
                 if worker.alive():
@@ -186,14 +185,21 @@ class WorkerPool:
                     return worker
         worker = self._start()
         with self._lock:
-            self._busy.add(worker)
-        return worker
+            if not self._closed:
+                self._busy.add(worker)
+                return worker
+        worker.kill()
+        raise CephUnavailable(_CLOSED)
 
     def _start(self) -> WorkerProcess:
         try:
             return WorkerProcess(self._spec)
         except (NoReply, OSError) as error:
             raise CephUnavailable("a worker process could not connect in time") from error
+        except KeyRejected as error:
+            # Good when the storage domain was connected, so it was changed in the cluster since.
+            user, key = self._spec.user, "a key that the cluster still accepts"
+            raise CephPermissionDenied(user, "connect", key) from error
 
     def _give_back(self, worker: WorkerProcess) -> None:
         with self._lock:

@@ -112,17 +112,17 @@ class Planner:
                 continue
             if disk.type != "file":
                 raise errors.InvalidParameter(where, f"a file disk; {disk.target} is {disk.type}")
-            overlays[disk.target] = path if form == "vdsm" else self._exchange.new_file(path)
+            overlay = path if form == "vdsm" else self._exchange.new_file(path)
+            if overlay in overlays.values():
+                raise errors.InvalidParameter(where, f"each file once; {overlay} is there twice")
+            overlays[disk.target] = overlay
         if {"vdsm", "file"} <= forms:
             raise errors.InvalidParameter("snapDrives", "overlays that all exist, or all do not")
-        return Plan(
-            vm_id,
-            [disk.target for disk in domain.disks],
-            rbd,
-            overlays,
-            "vdsm" in forms,
-            self._memory(memory),
-        )
+        memory_path = self._memory(memory)
+        if memory_path in overlays.values():
+            raise errors.InvalidParameter("snapMemory", "another file than the overlays")
+        targets = [disk.target for disk in domain.disks]
+        return Plan(vm_id, targets, rbd, overlays, "vdsm" in forms, memory_path)
 
     def _named(self, vm_id: UUID, domain: Domain, drive: SnapDrive, where: str) -> Disk:
         for disk in domain.disks:

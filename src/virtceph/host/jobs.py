@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from virtceph import request
-from virtceph.errors import InternalError, JobExists, VirtcephError
+from virtceph.errors import InternalError, JobExists, ShuttingDown, VirtcephError
 from virtceph.log import facts
 from virtceph.schema import wire
 from virtceph.units import HOUR_S
@@ -54,7 +54,7 @@ class Job:
         self.description, self.job_type = description, job_type
         self.status = "pending"
         self.result: Any = None
-        self.error: VirtcephError | None = None
+        self.error: JobError | None = None
         self.ended_at_s: float | None = None
 
 
@@ -78,7 +78,7 @@ class Jobs:
     def start(self, job: Job, work: Callable[[Job], Any]) -> Job:
         """Run `work(job)` in a thread; what it returns is the job's result. Does not block.
 
-        A job of the same id and arguments is returned as it stands. Raises JobExists.
+        A job of the same id and arguments is returned as it stands. Raises JobExists, ShuttingDown.
         """
         with self._lock:
             self._forget_old()
@@ -87,8 +87,12 @@ class Jobs:
                 if known.arguments != job.arguments:
                     raise JobExists(job.uuid)
                 return known
+            try:
+                future = self._threads.submit(self._run, job, work)
+            except RuntimeError:  # closed
+                raise ShuttingDown from None
             self._jobs[job.uuid] = job
-        self._threads.submit(self._run, job, work)
+        future.add_done_callback(lambda f: self._end(job, "aborted") if f.cancelled() else None)
         return job
 
     def is_same(self, uuid: UUID, arguments: object) -> bool:
@@ -128,21 +132,33 @@ class Jobs:
         log.info("START job %s", facts(job=job.uuid, what=job.description))
         try:
             result = work(job)
-            # A result may be refined by then: work that set it itself has the last word.
-            job.result = result if job.result is None else job.result
+            # Work that set it itself has the last word; it may be refining it this very moment.
+            if job.result is None:
+                job.result = result
             self._end(job, "done")
         except VirtcephError as error:
-            job.error = error
-            self._end(job, "failed")
+            self._fail(job, error)
         except Exception:
             log.exception("job broke %s", facts(job=job.uuid))
-            job.error = InternalError(f"job:{job.uuid}")
-            self._end(job, "failed")
+            self._fail(job, InternalError(f"job:{job.uuid}"))
+
+    def _fail(self, job: Job, error: VirtcephError) -> None:
+        # Told here and not when somebody asks: the request id in it is the job's.
+        try:
+            data = self._encode_error(error)
+        except Exception:
+            log.exception("the error's facts are wrong %s", facts(job=job.uuid))
+            data = None
+        job.error = JobError(error.code, error.message, data)
+        self._end(job, "failed")
 
     def _end(self, job: Job, status: str) -> None:
         job.ended_at_s = self._clock()
         job.status = status
-        log.info("FINISH job %s", facts(job=job.uuid, status=status, error=job.error or "-"))
+        log.info(
+            "FINISH job %s",
+            facts(job=job.uuid, status=status, error=job.error.message if job.error else "-"),
+        )
 
     def _forget_old(self) -> None:
         horizon_s = self._clock() - _KEPT_S
@@ -151,15 +167,12 @@ class Jobs:
                 del self._jobs[uuid]
 
     def _info(self, job: Job) -> JobInfo:
-        error = job.error
         return JobInfo(
             id=job.uuid,
             status=job.status,
             description=job.description,
             job_type=job.job_type,
             progress=100 if job.status == "done" else None,
-            error=None
-            if error is None
-            else JobError(error.code, error.message, self._encode_error(error)),
+            error=job.error,
             result=None if job.result is None else self._encode_result(job.result),
         )

@@ -126,9 +126,11 @@ class Secrets:
     def clear(self) -> None:
         """Remove every secret of ours from libvirt and from memory; one that fails is logged and
         skipped. Raises LibvirtUnavailable, LibvirtFailed when they cannot even be listed."""
+        with self._lock:
+            # First, and even if libvirt is away: what is not held is not put back when it returns.
+            self._held = {}
         session = self._open_session()
         with self._lock:
-            self._held = {}
             for uuid in self._ours(session):
                 try:
                     session.remove(uuid)
@@ -136,11 +138,15 @@ class Secrets:
                     log.warning("secret not cleared %s", facts(uuid=uuid, reason=error.reason))
 
     def restore(self, session: SecretSession) -> None:
-        """Put the held secrets into a libvirt that lost them, before anybody uses it again.
+        """Make the secrets of a libvirt that was away those that are held, before anybody uses it.
 
-        One that libvirt refuses is logged and skipped. Raises LibvirtUnavailable.
+        A request that libvirt's loss cut short may have left some that are not held, or under
+        another usage id. One that libvirt refuses is logged and skipped. Raises LibvirtUnavailable.
         """
         with self._lock:
+            for found in self._ours(session).values():
+                if not self._holds(found):
+                    _attempt(lambda uuid=found.uuid: session.remove(uuid))  # type: ignore[misc]
             for held in self._held.values():
                 try:
                     session.put(held.definition, held.value)
@@ -190,6 +196,13 @@ class Secrets:
                 raise errors.BadSecretRequest(f"{where}.usageID", "each usage id once")
             uuids.add(secret.uuid)
             usages.add(usage)
+
+    def _holds(self, found: Definition) -> bool:
+        held = self._held.get(found.uuid)
+        return held is not None and (held.definition.usage_type, held.definition.usage_id) == (
+            found.usage_type,
+            found.usage_id,
+        )
 
     def _ours(self, session: SecretSession) -> dict[UUID, Definition]:
         return {

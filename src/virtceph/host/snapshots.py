@@ -111,9 +111,8 @@ class Snapshots:
             plan, Verdict("pending", "the guest is still frozen; known at the thaw"), window.id
         )
         if not self._leases.at_end(window, ended):
-            return self._noted(
-                making, Verdict("crash", "the freeze ended while the snapshot was made")
-            )
+            verdict = Verdict("crash", "the freeze ended while the snapshot was made")
+            job.result = self._noted(making, verdict)
         # By now the window may have ended, and `ended` have told how.
         told: SnapshotResult = job.result
         return told
@@ -132,8 +131,9 @@ class Snapshots:
             making.make(asked.memory_timeout_s, asked.freeze_timeout_s)
         except errors.SnapshotFailed as error:
             failure = error
-        # First thaw, then undo: the guest waits for neither.
-        thaw = self._thaw(plan.vm_id)
+        finally:
+            # First thaw, then undo: the guest waits for neither.
+            thaw = self._thaw(plan.vm_id)
         if failure is not None:
             making.undo()
             raise failure

@@ -141,6 +141,15 @@ class StorageDomains:
                 )
             domain = StorageDomain(settings, cluster, WorkerPool(cluster.spec, self._workers))
             self._domains[settings.storage_domain_id] = domain
+        try:
+            # Unregistered meanwhile, it was not yet among those that `drop_secrets` closes.
+            self._key_of(settings.secret_uuid)
+        except errors.NoSuchSecret:
+            with self._lock:
+                if self._domains.get(settings.storage_domain_id) is domain:
+                    del self._domains[settings.storage_domain_id]
+            domain.workers.close()
+            raise
 
     def _find(self, settings: Settings) -> StorageDomain | None:
         with self._lock:
@@ -201,6 +210,8 @@ class StorageDomains:
             stats = domain.cluster.pool_stats(domain.pool)
         except errors.CephUnavailable as error:
             return StorageDomainStats(reachable=False, reason=error.reason)
+        except errors.NoSuchPool as error:  # deleted since
+            return StorageDomainStats(reachable=False, reason=error.message)
         return StorageDomainStats(
             True, stats.latency_s, stats.capacity_bytes, stats.used_bytes, stats.health
         )

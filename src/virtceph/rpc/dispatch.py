@@ -112,8 +112,8 @@ class Dispatcher:
                 context.deadline_s,
                 self._key(spec, envelope),
             )
-        except errors.LaneBusy as busy:
-            return self._failure(ident, busy, context.id)
+        except (errors.LaneBusy, errors.ShuttingDown) as refusal:
+            return self._failure(ident, refusal, context.id)
         except LateError:
             log.warning("late %s", facts(verb=name, request=context.id))
             late = errors.DeadlineExceeded(name, spec.deadline_s)
@@ -169,7 +169,7 @@ class Dispatcher:
                 outcome = jsonrpcserver.Success(self._call(verb, given, level))
                 answer = "ok"
             except errors.VirtcephError as error:
-                outcome, answer = self._error(error), f"{type(error).__name__}: {error}"
+                outcome, answer = self._error(error)
             if log.isEnabledFor(level):
                 elapsed_s = time.monotonic() - began_s
                 log.log(
@@ -205,8 +205,14 @@ class Dispatcher:
         except Mismatch as mismatch:
             raise _told_as(verb.spec, mismatch) from None
 
-    def _error(self, error: errors.VirtcephError) -> Any:
-        return jsonrpcserver.Error(error.code, error.message, self.error_data(error))
+    def _error(self, error: errors.VirtcephError) -> tuple[Any, str]:
+        """The reply for an error, and how it is logged."""
+        try:
+            reply = jsonrpcserver.Error(error.code, error.message, self.error_data(error))
+            return reply, f"{type(error).__name__}: {error}"
+        except Exception:
+            log.exception("the facts of %s are wrong", type(error).__name__)
+        return self._error(errors.InternalError(request.current().id))
 
     def error_data(self, error: errors.VirtcephError, request_id: str | None = None) -> Any:
         """The facts of an error as they travel in its `data`."""
@@ -239,6 +245,9 @@ def _envelope_fault(untrusted: Any) -> str | None:
         return '`"jsonrpc": "2.0"`'
     if not isinstance(untrusted.get("method"), str):
         return "`method` as a string"
+    ident = untrusted.get("id")
+    if isinstance(ident, bool) or not isinstance(ident, str | int | float | None):
+        return "`id` as a string, a number or null"
     if not isinstance(untrusted.get("params", []), list | dict):
         return "`params` as an array or an object"
     return None

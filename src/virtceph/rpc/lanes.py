@@ -7,6 +7,7 @@ past its deadline goes on, occupies its slot and is counted as overdue.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from virtceph.errors import LaneBusy
+from virtceph.errors import LaneBusy, ShuttingDown
 
 T = TypeVar("T")
 
@@ -48,14 +49,24 @@ class Lane:
         Raises:
             LaneBusy: the queue is full, or no slot came free before `deadline_s` (monotonic).
             LateError: the work began and was not done by `deadline_s`.
+            ShuttingDown: the lane is closed.
         """
         if not self._has_room(key):
             await self._wait_for_turn(key, deadline_s)
         else:
             self._take(key)
-        future = self._threads.submit(work)
+        try:
+            future = self._threads.submit(work)
+        except RuntimeError:  # closed
+            self._give_back(key)
+            raise ShuttingDown from None
         loop = asyncio.get_running_loop()
-        future.add_done_callback(lambda _f: loop.call_soon_threadsafe(self._give_back, key))
+
+        def give_back(_future: Future[T]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the daemon has ended
+                loop.call_soon_threadsafe(self._give_back, key)
+
+        future.add_done_callback(give_back)
         return await self._result(future, deadline_s)
 
     async def _result(self, future: Future[T], deadline_s: float) -> T:
@@ -65,8 +76,8 @@ class Lane:
                 asyncio.shield(wrapped), max(0.0, deadline_s - time.monotonic())
             )
         except TimeoutError:
-            if wrapped.done() and not wrapped.cancelled():
-                raise  # the work itself raised it
+            if wrapped.done():
+                return wrapped.result()  # done just now, or the work itself raised it
             self._overdue += 1
             wrapped.add_done_callback(self._no_longer_overdue)
             raise LateError from None

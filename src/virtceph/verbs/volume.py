@@ -44,7 +44,7 @@ def get_info(host: Host, storage_domain_id: UUID, volume_name: str) -> VolumeInf
     """Size, layout, parent, users and metadata. Blocks. Source: rbd_stat, rbd_watchers_list.
 
     Raises:
-        NoSuchStorageDomain, NoSuchVolume
+        NoSuchStorageDomain, NoSuchVolume, CephPermissionDenied
     """
     return host.volumes.info(storage_domain_id, volume_name)
 
@@ -56,7 +56,7 @@ def list_volumes(
     """Images and their sizes in the order of names. Blocks. Source: rbd_list2.
 
     Raises:
-        NoSuchStorageDomain
+        NoSuchStorageDomain, CephPermissionDenied
     """
     return host.volumes.page(storage_domain_id, limit, after)
 
@@ -92,6 +92,6 @@ def list_snapshots(host: Host, storage_domain_id: UUID, volume_name: str) -> lis
     """The snapshots of an image, oldest first. Blocks. Source: rbd_snap_list.
 
     Raises:
-        NoSuchStorageDomain, NoSuchVolume
+        NoSuchStorageDomain, NoSuchVolume, CephPermissionDenied
     """
     return host.volumes.snapshots(storage_domain_id, volume_name)

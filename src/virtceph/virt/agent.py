@@ -6,9 +6,9 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 from uuid import UUID
 
 import libvirt
@@ -17,6 +17,8 @@ import libvirt_qemu
 from virtceph import errors
 from virtceph.virt.connection import ConnectionPool
 from virtceph.virt.faults import AgentFault, agent_fault, libvirt_faults, reason_of
+
+_RECONNECT_S, _RETRY_S = 2.0, 0.1
 
 
 class DomainLocks:
@@ -92,12 +94,7 @@ class Agent:
             NoSuchVM, VMDown, ThawPaused, ThawNoAgent, ThawFailed, GuestAgentUnresponsive,
             LibvirtUnavailable, LaneBusy
         """
-        with self._domain(vm_id, timeout_s) as (domain, left_s):
-            try:
-                self._limit(domain, left_s)
-                return int(domain.fsThaw())
-            except libvirt.libvirtError as error:
-                _raise_thaw_error(error, domain, vm_id, left_s)
+        return int(self._ask(vm_id, timeout_s, lambda domain, _left_s: domain.fsThaw()))
 
     def is_frozen(self, vm_id: UUID, timeout_s: float) -> bool:
         """What the agent itself says. Blocks up to `timeout_s`. Source: QGA guest-fsfreeze-status.
@@ -105,14 +102,13 @@ class Agent:
         The query taints the domain in libvirt's eyes, so only guests with a lease, or those a caller
         asks about, are asked. Raises as `thaw` does.
         """
-        with self._domain(vm_id, timeout_s) as (domain, left_s):
-            try:
-                self._limit(domain, left_s)
-                answer = libvirt_qemu.qemuAgentCommand(
-                    domain, '{"execute":"guest-fsfreeze-status"}', _whole_seconds(left_s), 0
-                )
-            except libvirt.libvirtError as error:
-                _raise_thaw_error(error, domain, vm_id, left_s)
+        answer = self._ask(
+            vm_id,
+            timeout_s,
+            lambda domain, left_s: libvirt_qemu.qemuAgentCommand(
+                domain, '{"execute":"guest-fsfreeze-status"}', _whole_seconds(left_s), 0
+            ),
+        )
         return bool(json.loads(answer)["return"] == "frozen")
 
     def file_systems(self, vm_id: UUID, timeout_s: float) -> list[FileSystem]:
@@ -120,13 +116,27 @@ class Agent:
 
         Source: virDomainGetFSInfo. Raises as `thaw` does.
         """
-        with self._domain(vm_id, timeout_s) as (domain, left_s):
-            try:
-                self._limit(domain, left_s)
-                found = domain.fsInfo()
-            except libvirt.libvirtError as error:
-                _raise_thaw_error(error, domain, vm_id, left_s)
+        found = self._ask(vm_id, timeout_s, lambda domain, _left_s: domain.fsInfo())
         return [FileSystem(mountpoint, tuple(targets)) for mountpoint, _, _, targets in found]
+
+    def _ask(
+        self, vm_id: UUID, timeout_s: float, call: Callable[[libvirt.virDomain, float], Any]
+    ) -> Any:
+        """One call that may be repeated. A libvirtd that was just restarted takes a moment to find
+        the agent again, and until then answers at once that it does not respond."""
+        patience_s = time.monotonic() + min(timeout_s, _RECONNECT_S)
+        while True:
+            try:
+                with self._domain(vm_id, timeout_s) as (domain, left_s):
+                    try:
+                        self._limit(domain, left_s)
+                        return call(domain, left_s)
+                    except libvirt.libvirtError as error:
+                        _raise_thaw_error(error, domain, vm_id, left_s)
+            except errors.GuestAgentUnresponsive:
+                if time.monotonic() >= patience_s:
+                    raise
+            time.sleep(_RETRY_S)
 
     @contextlib.contextmanager
     def _domain(self, vm_id: UUID, timeout_s: float) -> Iterator[tuple[libvirt.virDomain, float]]:

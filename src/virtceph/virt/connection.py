@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import libvirt
 
-from virtceph.errors import LaneBusy, LibvirtUnavailable
+from virtceph.errors import LaneBusy, LibvirtUnavailable, VirtcephError
 from virtceph.log import facts
 from virtceph.virt.faults import reason_of
 
@@ -43,9 +43,11 @@ def _open(uri: str) -> libvirt.virConnect:
 
 
 def _close(connection: libvirt.virConnect) -> None:
-    # Closing what libvirtd has already lost raises; there is nothing left to do then.
-    with contextlib.suppress(libvirt.libvirtError):
-        connection.close()
+    # A registered callback holds a reference, and while it does `close` closes nothing. Closing what
+    # libvirtd has already lost raises; there is nothing left to do then.
+    for step in (connection.unregisterCloseCallback, connection.close):
+        with contextlib.suppress(libvirt.libvirtError):
+            step()
 
 
 class Connection:
@@ -56,16 +58,18 @@ class Connection:
         self,
         uri: str,
         *,
+        opener: Callable[[str], libvirt.virConnect] = _open,
         on_lost: Callable[[str], None] = lambda _reason: None,
         on_back: Callable[[libvirt.virConnect], None] = lambda _connection: None,
     ) -> None:
         self.uri = uri
-        self._on_lost, self._on_back = on_lost, on_back
+        self._opener, self._on_lost, self._on_back = opener, on_lost, on_back
         self._connection: libvirt.virConnect | None = None
         self._ready = threading.Event()
         self._lost = threading.Event()
         self._stopped = threading.Event()
         self._reason = "not connected yet"
+        self._number = 0
         self._watcher = threading.Thread(target=self._watch, name="libvirt-watch", daemon=True)
 
     def open(self, timeout_s: float) -> None:
@@ -79,9 +83,10 @@ class Connection:
 
     def get(self, wait_s: float = 2.0) -> libvirt.virConnect:
         """The live connection; waits up to `wait_s` while libvirtd restarts. Raises LibvirtUnavailable."""
-        if not self._ready.wait(wait_s) or self._connection is None:
+        connection = self._connection if self._ready.wait(wait_s) else None
+        if connection is None:
             raise LibvirtUnavailable(self._reason)
-        return self._connection
+        return connection
 
     def close(self) -> None:
         """Close for good. Blocks until the watcher has ended."""
@@ -95,27 +100,35 @@ class Connection:
             self._connection = None
 
     def _try_open(self) -> bool:
+        # Before the connection exists: a loss of it is never forgotten, and one of an earlier
+        # connection, told late, has another number.
+        self._number += 1
+        self._lost.clear()
         try:
-            connection = _open(self.uri)
-            connection.registerCloseCallback(self._closed, None)
-            self._on_back(connection)
+            connection = self._opener(self.uri)
         except libvirt.libvirtError as error:
             self._reason = reason_of(error)
             return False
-        except LibvirtUnavailable as error:  # lost again while the secrets were put back
-            self._reason = error.reason
+        try:
+            connection.registerCloseCallback(self._closed, self._number)
+            self._on_back(connection)
+            alive = bool(connection.isAlive())
+        except (libvirt.libvirtError, VirtcephError) as error:
+            # Lost again while the secrets were put back.
+            self._reason = str(error) if isinstance(error, VirtcephError) else reason_of(error)
+            alive = False
+        if not alive or self._stopped.is_set():
+            _close(connection)
             return False
         self._connection = connection
-        self._lost.clear()
-        if not connection.isAlive():
-            self._lost.set()
         self._ready.set()
         return True
 
-    def _closed(self, _connection: libvirt.virConnect, reason: int, _opaque: object) -> None:
+    def _closed(self, _connection: libvirt.virConnect, reason: int, number: object) -> None:
         # Runs in libvirt's event thread: only posts.
-        self._reason = f"libvirtd closed the connection (reason {reason})"
-        self._lost.set()
+        if number == self._number:
+            self._reason = f"libvirtd closed the connection (reason {reason})"
+            self._lost.set()
 
     def _watch(self) -> None:
         while not self._stopped.is_set():
@@ -129,8 +142,9 @@ class Connection:
             if old is not None:
                 _close(old)
             lost_at_s = time.monotonic()
-            while not self._stopped.is_set() and not self._try_open():
-                self._stopped.wait(_RETRY_S)
+            while not self._try_open():
+                if self._stopped.wait(_RETRY_S):
+                    return
             log.info("libvirt back %s", facts(after_s=time.monotonic() - lost_at_s))
 
 

@@ -1,0 +1,231 @@
+"""The open windows: who may open, extend, thaw and end one, where threads meet."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from virtceph import errors
+from virtceph.host.windows import ThawResult, Window
+from virtceph.log import facts
+
+log = logging.getLogger(__name__)
+
+# How long a freeze waits for a thaw of the same VM that is under way.
+_THAW_UNDER_WAY_S = 10.0
+
+
+class Windows:
+    """The open windows of this host, at most one for each VM. Threads meet here, under one lock."""
+
+    def __init__(self) -> None:
+        self._open: dict[UUID, Window] = {}
+        self._thaws: Counter[UUID] = Counter()
+        self._changed = threading.Condition()
+        self._closing = self._closed = False
+
+    def of(self, vm_id: UUID) -> Window | None:
+        """The open window of a VM."""
+        with self._changed:
+            return self._open.get(vm_id)
+
+    def count(self) -> int:
+        """How many are open."""
+        with self._changed:
+            return len(self._open)
+
+    def open(self, vm_id: UUID, owner: str, timeout_s: float) -> tuple[Window, bool]:
+        """A new window, or the owner's open one with a deadline no earlier than before; and which.
+
+        Blocks while the VM is being thawed: that thaw would undo the new freeze behind its owner's back.
+
+        Raises:
+            FrozenByAnother, FreezeFailed (an earlier freeze is not over), ShuttingDown
+        """
+        with self._changed:
+            if vm_id not in self._open and not self._changed.wait_for(
+                lambda: not self._thaws[vm_id], _THAW_UNDER_WAY_S
+            ):
+                raise errors.FreezeFailed(vm_id, "a thaw is still under way")
+            if self._closing:
+                raise errors.ShuttingDown
+            deadline_s = time.monotonic() + timeout_s
+            window = self._open.get(vm_id)
+            if window is None:
+                window = self._open[vm_id] = Window(vm_id, owner, deadline_s)
+                return window, True
+            if window.owner != owner:
+                raise errors.FrozenByAnother(vm_id, window.owner)
+            if window.state != "frozen":
+                raise errors.FreezeFailed(vm_id, f"an earlier freeze is still {window.state}")
+            window.deadline_s = max(window.deadline_s, deadline_s)
+            return window, False
+
+    def frozen(self, window: Window, filesystems: int) -> bool:
+        """The guest is frozen; False when nobody wants that any more (it is thawed from now on)."""
+        with self._changed:
+            window.filesystems = filesystems
+            window.state = "thawing" if window.unwanted else "frozen"
+            if window.unwanted:
+                window.deadline_s = time.monotonic()
+            self._changed.notify_all()
+            return not window.unwanted
+
+    @contextmanager
+    def thawing(self, vm_id: UUID) -> Iterator[Window | None]:
+        """The open window of a VM that is thawed in this block; no new one opens meanwhile."""
+        with self._changed:
+            self._thaws[vm_id] += 1
+            window = self._open.get(vm_id)
+        try:
+            yield window
+        finally:
+            with self._changed:
+                self._thaws[vm_id] -= 1
+                if not self._thaws[vm_id]:
+                    del self._thaws[vm_id]
+                self._changed.notify_all()
+
+    def claim(self, window: Window, caller: str, force: bool, timeout_s: float) -> Window | None:
+        """Let `caller` thaw the window's guest; None when it ended meanwhile. A freeze under way is
+        waited for: a thaw that overtook it would leave the guest frozen without a lease.
+
+        Raises:
+            ThawNeedsForce: somebody else's, and no force.
+            GuestAgentUnresponsive: the freeze goes on; the daemon thaws the guest when it is done.
+        """
+        with self._changed:
+            if window.owner != caller:
+                if not force:
+                    raise errors.ThawNeedsForce(window.vm_id, window.owner)
+                log.warning(
+                    "thaw by force %s", facts(vm=window.vm_id, owner=window.owner, caller=caller)
+                )
+                window.broken = window.broken or f"{caller} thawed it by force"
+            if window.state == "freezing":
+                window.unwanted = True
+                window.broken = window.broken or "a thaw was asked for during the freeze"
+                if not self._changed.wait_for(lambda: window.state != "freezing", timeout_s):
+                    raise errors.GuestAgentUnresponsive(window.vm_id, timeout_s)
+            if window.state == "frozen":
+                window.state = "thawing"
+            return window if window.result is None else None
+
+    def hand_over(self, window: Window, state: str, broken: str | None = None) -> None:
+        """Let the daemon itself thaw the guest from now on, again and again."""
+        with self._changed:
+            if window.result is not None:
+                return
+            window.state, window.broken = state, window.broken or broken
+            window.deadline_s = min(window.deadline_s, time.monotonic())
+            window.next_try_s, window.tries = 0.0, 0
+            self._changed.notify_all()
+
+    def take_due(self) -> list[Window]:
+        """The windows whose guests the daemon shall thaw now, marked as being rescued. Blocks until
+        there are some; none when closed."""
+        with self._changed:
+            while not self._closed:
+                now_s = time.monotonic()
+                due = [w for w in self._open.values() if w.due_s() <= now_s]
+                for window in due:
+                    _mark_due(window)
+                if due:
+                    return due
+                soonest_s = min((w.due_s() for w in self._open.values()), default=now_s + 3600)
+                self._changed.wait(min(soonest_s - now_s, 3600))
+            return []
+
+    def try_again(self, window: Window, delay_s: float) -> None:
+        """This time the guest was not thawed."""
+        with self._changed:
+            window.rescued = False
+            window.next_try_s = time.monotonic() + delay_s
+            self._changed.notify_all()
+
+    def at_end(self, window: Window, listener: Callable[[ThawResult], None]) -> bool:
+        """Call `listener` once when the window ends; False when it has ended already."""
+        with self._changed:
+            if window.result is not None:
+                return False
+            window.at_end.append(listener)
+            return True
+
+    def end(self, window: Window, count: int, reason: str | None) -> ThawResult:
+        """The guest is thawed (or gone, or was never frozen). Of two that end a window the first is
+        right, and both are told the same."""
+        with self._changed:
+            if window.result is not None:
+                return window.result
+            result = window.result = _outcome(window, count, reason)
+            window.state = "ended"
+            del self._open[window.vm_id]
+            listeners, window.at_end = window.at_end, []
+            self._changed.notify_all()
+        _log_end(window, result)
+        for listener in listeners:
+            try:
+                listener(result)
+            except Exception:
+                log.exception("a listener broke %s", facts(vm=window.vm_id, window=window.id))
+        return result
+
+    def close(self, timeout_s: float) -> list[UUID]:
+        """Open no more, have those that are open thawed, and wait for that up to `timeout_s`; the
+        VMs that are left frozen. Blocks."""
+        with self._changed:
+            self._closing = True
+            windows = list(self._open.values())
+        for window in windows:
+            self._give_up(window)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._open, timeout_s)
+            self._closed = True
+            self._changed.notify_all()
+            return list(self._open)
+
+    def _give_up(self, window: Window) -> None:
+        reason = "the daemon stopped"
+        with self._changed:
+            window.unwanted = True
+            window.broken = window.broken or reason
+            freezing = window.state == "freezing"
+        if not freezing:
+            self.hand_over(window, "thawing", reason)
+
+
+def _mark_due(window: Window) -> None:
+    window.rescued = True
+    window.tries += 1
+    if window.state == "frozen":
+        # Said here, under the lock: from now on nobody can extend it.
+        window.state = "thawing"
+        window.broken = window.broken or "the lease ran out"
+        log.warning("lease ran out %s", facts(vm=window.vm_id, window=window.id))
+
+
+def _outcome(window: Window, count: int, reason: str | None) -> ThawResult:
+    broken = window.broken or reason
+    if broken is None and count != window.filesystems:
+        broken = f"{window.filesystems} file systems were frozen and {count} thawed"
+    elapsed_s = time.monotonic() - window.began_s
+    return ThawResult(window.id, count, elapsed_s, broken is None, broken or "held throughout")
+
+
+def _log_end(window: Window, result: ThawResult) -> None:
+    log.info(
+        "thawed %s",
+        facts(
+            vm=window.vm_id,
+            window=window.id,
+            filesystems=result.filesystems,
+            frozen_s=result.frozen_for_s,
+            intact=result.intact,
+            reason=result.reason,
+        ),
+    )

@@ -1,0 +1,87 @@
+"""Freeze windows: the time between a freeze and its thaw, and how they are told to callers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+from virtceph.schema import wire
+from virtceph.virt.agent import FileSystem
+
+
+@wire("FreezeResult")
+@dataclass(frozen=True)
+class FreezeResult:
+    window_id: UUID
+    filesystems: int
+    expires_in_s: float
+
+
+@wire("ThawResult")
+@dataclass(frozen=True)
+class ThawResult:
+    window_id: UUID | None
+    filesystems: int
+    frozen_for_s: float
+    intact: bool
+    reason: str
+
+
+@wire("Lease")
+@dataclass(frozen=True)
+class Lease:
+    window_id: UUID
+    owner: str
+    since_s: float
+    expires_in_s: float
+    state: str
+
+
+@wire("FreezeStatus")
+@dataclass(frozen=True)
+class FreezeStatus:
+    guest: str
+    reason: str | None
+    lease: Lease | None
+
+
+@dataclass(eq=False)
+class Window:
+    """A freeze under way; changed only under the lock of `leasebook.Windows`.
+
+    `broken` says why it did not hold, once that is known; `unwanted`, that nobody waits for its freeze
+    any more; `rescued`, that a thaw of the daemon's own is under way; `result` is set when it has ended.
+    """
+
+    vm_id: UUID
+    owner: str
+    deadline_s: float
+    id: UUID = field(default_factory=uuid4)
+    state: str = "freezing"
+    since_s: float = field(default_factory=time.time)
+    began_s: float = field(default_factory=time.monotonic)
+    filesystems: int = 0
+    mounted: list[FileSystem] | None = None
+    broken: str | None = None
+    unwanted: bool = False
+    rescued: bool = False
+    next_try_s: float = 0.0
+    tries: int = 0
+    at_end: list[Callable[[ThawResult], None]] = field(default_factory=list)
+    result: ThawResult | None = None
+
+    def left_s(self) -> float:
+        """Seconds until the daemon thaws the guest, never negative."""
+        return max(0.0, self.deadline_s - time.monotonic())
+
+    def due_s(self) -> float:
+        """When the daemon shall thaw the guest (monotonic). A freeze under way ends by itself."""
+        if self.state == "freezing" or self.rescued:
+            return float("inf")
+        return max(self.deadline_s, self.next_try_s)
+
+    def lease(self) -> Lease:
+        """The window as callers are told of it."""
+        return Lease(self.id, self.owner, self.since_s, self.left_s(), self.state)

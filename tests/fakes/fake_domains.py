@@ -1,0 +1,73 @@
+"""The domains of a libvirt, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from virtceph import errors
+from virtceph.virt.domains import DomainState
+from virtceph.virt.xml import Disk, Domain, RbdSource
+
+VM = UUID("5c6a1f6c-2f55-4f0b-9d7f-3a1f1c2b7e01")
+
+
+def rbd_disk(target: str, image: str, pool: str = "vms", namespace: str = "") -> Disk:
+    """An RBD disk of the cluster whose monitor is 10.0.1.1:6789."""
+    source = RbdSource(pool, namespace, image, ("10.0.1.1:6789",))
+    return Disk(target, "rbd", rbd=source)
+
+
+class FakeDomains:
+    """As `virt.domains.Domains`, with one VM. `lost` makes every call raise LibvirtUnavailable."""
+
+    def __init__(self, disks: list[Disk] | None = None, state: str = "Up") -> None:
+        self.domain = Domain("web", tuple(disks or [rbd_disk("vda", "web-root")]), "connected")
+        self.state = state
+        self.lost = self.migrating = False
+        self.snapshots: list[tuple[list[str], dict[str, str], bool, str | None]] = []
+        self.snapshot_error: errors.VirtcephError | None = None
+
+    def states(self) -> list[DomainState]:
+        return [DomainState(VM, self.domain.name, self.status(VM))]
+
+    def describe(self, vm_id: UUID) -> tuple[str, Domain]:
+        return self.status(vm_id), self.domain
+
+    def status(self, vm_id: UUID) -> str:
+        if self.lost:
+            raise errors.LibvirtUnavailable("libvirtd went away")
+        if vm_id != VM or self.state == "gone":
+            raise errors.NoSuchVM(vm_id)
+        return self.state
+
+    def require_running(self, vm_id: UUID) -> str:
+        status = self.status(vm_id)
+        if status == "Down":
+            raise errors.VMDown(vm_id)
+        return status
+
+    def is_migrating(self, vm_id: UUID) -> bool:
+        return self.migrating
+
+    def suspend(self, vm_id: UUID) -> None:
+        self.state = "Paused"
+
+    def resume(self, vm_id: UUID) -> None:
+        self.state = "Up"
+
+    def abort_job(self, vm_id: UUID) -> None:
+        """Nothing runs here."""
+
+    def snapshot(
+        self,
+        vm_id: UUID,
+        targets: list[str],
+        overlays: Mapping[str, str],
+        *,
+        reuse: bool,
+        memory_path: str | None,
+    ) -> None:
+        if self.snapshot_error is not None:
+            raise self.snapshot_error
+        self.snapshots.append((targets, dict(overlays), reuse, memory_path))

@@ -1,0 +1,372 @@
+"""Storage domains and volumes on the real cluster, checked against librbd and the `rbd` CLI."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import rbd
+
+from tests.integration.conftest import Site, domain_settings, secret_info
+from tests.integration.recorder import RecordingClient, error_of
+from tests.integration.stall import stalled
+from tests.lab.daemon import Daemon
+from tests.lab.guest import Guest
+from tests.lab.stack import POOL, POOL2
+from virtceph.schema import load_contract
+from virtceph.sensitive import Sensitive
+
+
+def rbd_cli(site: Site, *arguments: str) -> Any:
+    done = subprocess.run(
+        ["rbd", "-c", str(site.ceph.conf), *arguments, "--format", "json"],
+        capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+    return json.loads(done.stdout)
+
+
+# --- storage domains ---
+
+
+def test_connecting_tells_the_cluster_and_what_the_user_may_do(site: Site) -> None:
+    answer = site.call("StorageDomain.connect", **domain_settings(site))
+    assert answer["fsid"] == site.ceph.fsid
+    assert answer["caps"] == {"read": True, "write": True, "blocklist": True}
+
+
+def test_a_connected_domain_is_listed_without_its_key(site: Site) -> None:
+    (listed,) = [
+        d for d in site.call("StorageDomain.list")
+        if d["storageDomainID"] == str(site.storage_domain_id)
+    ]  # fmt: skip
+    assert listed["pool"] == POOL
+    assert listed["secretUUID"] == str(site.secret_uuid)
+    assert "key" not in listed
+
+
+def test_stats_tell_room_health_and_latency(site: Site) -> None:
+    site.ceph.wait_for_statistics()
+    stats = site.call("StorageDomain.getStats", storageDomainID=site.storage_domain_id)
+    assert stats["reachable"] is True
+    assert 0 < stats["used"] < stats["capacity"]
+    assert stats["health"].startswith("HEALTH_")
+
+
+def test_connecting_otherwise_under_the_same_id_is_refused(site: Site) -> None:
+    error = error_of(site.call, "StorageDomain.connect", **domain_settings(site, pool=POOL2))
+    assert (error.name, error.data["field"]) == ("StorageDomainExists", "pool")
+
+
+def test_an_unregistered_key_is_told(site: Site) -> None:
+    settings = domain_settings(site, storageDomainID=uuid.uuid4(), secretUUID=uuid.uuid4())
+    assert error_of(site.call, "StorageDomain.connect", **settings).name == "NoSuchSecret"
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"pool": "nosuch"}, "NoSuchPool"),
+        ({"namespace": "nosuch"}, "NoSuchNamespace"),
+        ({"user": "nosuch"}, "KeyRejected"),
+    ],
+)
+def test_a_domain_that_is_not_there_is_told_as_what_it_is(
+    site: Site, change: dict[str, Any], name: str
+) -> None:
+    settings = domain_settings(site, storageDomainID=uuid.uuid4(), **change)
+    assert error_of(site.call, "StorageDomain.connect", **settings).name == name
+    assert str(settings["storageDomainID"]) not in str(site.call("StorageDomain.list"))
+
+
+def test_monitors_that_do_not_answer_are_told_in_time(site: Site) -> None:
+    settings = domain_settings(site, storageDomainID=uuid.uuid4(), monitors=["127.0.0.1:1"])
+    error = error_of(site.call, "StorageDomain.connect", **settings)
+    assert (error.name, error.data["retry"]) == ("CephUnavailable", True)
+
+
+def test_a_wrong_key_is_told(site: Site) -> None:
+    secret = secret_info(uuid.uuid4(), Sensitive(b"\x01\x00" + b"k" * 26))
+    site.call("Host.registerSecrets", secrets=[secret])
+    settings = domain_settings(site, storageDomainID=uuid.uuid4(), secretUUID=secret["uuid"])
+    assert error_of(site.call, "StorageDomain.connect", **settings).name == "KeyRejected"
+    site.call("Host.unregisterSecrets", uuids=[secret["uuid"]])
+
+
+@pytest.fixture
+def connect_as(site: Site) -> Iterator[Callable[..., Any]]:
+    """Registers the key of a new user with given caps, and connects a domain as that user."""
+    secrets, domains = [], []
+
+    def connect(osd: str, mon: str = "profile rbd", pool: str = POOL) -> Any:
+        user = f"user{uuid.uuid4().hex[:8]}"
+        secret = secret_info(uuid.uuid4(), Sensitive(b""))
+        secret["password"] = site.ceph.create_user(user, mon=mon, osd=osd)
+        site.call("Host.registerSecrets", secrets=[secret])
+        secrets.append(secret["uuid"])
+        settings = domain_settings(
+            site, storageDomainID=uuid.uuid4(), user=user, secretUUID=secret["uuid"], pool=pool
+        )
+        site.call("StorageDomain.connect", **settings)
+        domains.append(settings["storageDomainID"])
+        return settings["storageDomainID"]
+
+    yield connect
+    for domain in domains:
+        site.call("StorageDomain.disconnect", storageDomainID=domain)
+    site.call("Host.unregisterSecrets", uuids=secrets)
+
+
+@pytest.mark.parametrize(
+    ("osd", "mon", "operation"),
+    [
+        ("allow r pool=nosuch", "profile rbd", "list images"),
+        ("allow rx pool=rbd", "profile rbd", "write to the pool"),
+        ("allow rwx pool=rbd", "allow r", "blocklist dead clients"),
+    ],
+)
+def test_a_missing_capability_is_named(
+    connect_as: Callable[..., Any], osd: str, mon: str, operation: str
+) -> None:
+    error = error_of(connect_as, osd, mon)
+    assert (error.name, error.data["operation"]) == ("CephPermissionDenied", operation)
+
+
+# Enough to pass the check at connecting, and nothing more.
+PROBE_ONLY = "allow rx pool=rbd, allow rwx pool=rbd object_prefix .virtceph-caps-probe"
+
+
+@pytest.mark.parametrize(
+    ("verb", "params"),
+    [
+        ("create", {"size": 1 << 20}),
+        ("delete", {}),
+        ("createSnapshot", {"snapshotName": "new"}),
+        ("deleteSnapshot", {"snapshotName": "old"}),
+    ],
+)
+def test_a_step_without_its_capability_is_told_and_changes_nothing(
+    site: Site, connect_as: Callable[..., Any], image: str, verb: str, params: dict[str, Any]
+) -> None:
+    if verb == "deleteSnapshot":
+        site.volume("createSnapshot", image, snapshotName="old")
+    before = site.volume("listSnapshots", image)
+    domain = connect_as(PROBE_ONLY)
+    name = f"new-{image}" if verb == "create" else image
+    error = error_of(
+        site.call, f"Volume.{verb}", storageDomainID=domain, volumeName=name, **params
+    )
+    assert error.name == "CephPermissionDenied"
+    assert site.volume("listSnapshots", image) == before
+
+
+def test_unregistering_a_key_closes_its_storage_domains(
+    site: Site, connect_as: Callable[..., Any]
+) -> None:
+    domain = connect_as("profile rbd")
+    (listed,) = [d for d in site.call("StorageDomain.list") if d["storageDomainID"] == str(domain)]
+    site.call("Host.unregisterSecrets", uuids=[listed["secretUUID"]])
+    assert error_of(site.call, "Volume.list", storageDomainID=domain).name == "NoSuchStorageDomain"
+
+
+def test_disconnecting_twice_is_no_error(site: Site, connect_as: Callable[..., Any]) -> None:
+    domain = connect_as("profile rbd")
+    assert site.call("StorageDomain.disconnect", storageDomainID=domain) is True
+    assert site.call("StorageDomain.disconnect", storageDomainID=domain) is True
+
+
+def test_a_namespace_is_a_place_of_its_own(site: Site) -> None:
+    with site.ceph.pool(POOL) as ioctx:
+        rbd.RBD().namespace_create(ioctx, "tenant")
+    settings = domain_settings(site, storageDomainID=uuid.uuid4(), namespace="tenant")
+    site.call("StorageDomain.connect", **settings)
+    domain = {"storageDomainID": settings["storageDomainID"]}
+    site.call("Volume.create", **domain, volumeName="inside", size=1 << 20)
+    assert [v["volumeName"] for v in site.call("Volume.list", **domain)] == ["inside"]
+    assert error_of(site.volume, "getInfo", "inside").name == "NoSuchVolume"
+    site.call("Volume.delete", **domain, volumeName="inside")
+    site.call("StorageDomain.disconnect", **domain)
+
+
+# --- volumes ---
+
+
+VERBS = load_contract().verbs.values()
+FILLED = {
+    "volumeName": "nosuch",
+    "snapshotName": "nosuch",
+    "size": 1 << 20,
+}
+
+
+def filled(verb: Any, site: Site, **known: Any) -> dict[str, Any]:
+    values = {"storageDomainID": site.storage_domain_id, **FILLED, **known}
+    return {p.name: values[p.name] for p in verb.params if p.name in values}
+
+
+@pytest.mark.parametrize("verb", [v for v in VERBS if "NoSuchStorageDomain" in v.errors])
+def test_an_unknown_storage_domain_is_told_by_every_verb(site: Site, verb: Any) -> None:
+    unknown = uuid.uuid4()
+    error = error_of(site.call, verb.name, **filled(verb, site, storageDomainID=unknown))
+    assert (error.name, error.data["storageDomainID"]) == ("NoSuchStorageDomain", str(unknown))
+
+
+@pytest.mark.parametrize("verb", [v for v in VERBS if "NoSuchVolume" in v.errors])
+def test_an_unknown_volume_is_told_by_every_verb(site: Site, verb: Any) -> None:
+    error = error_of(site.call, verb.name, **filled(verb, site))
+    assert (error.name, error.data["volumeName"]) == ("NoSuchVolume", "nosuch")
+
+
+def test_a_volume_is_made_as_asked_and_the_rbd_command_sees_it_so(site: Site) -> None:
+    name = f"made-{uuid.uuid4().hex[:8]}"
+    asked = {"size": 12345678, "objectSize": 1 << 20, "features": ["layering", "exclusive-lock"]}
+    assert site.volume("create", name, **asked) is True
+    theirs = rbd_cli(site, "info", f"{POOL}/{name}")
+    ours = site.volume("getInfo", name)
+    assert (theirs["size"], theirs["object_size"]) == (12345678, 1 << 20)
+    assert (ours["size"], ours["objectSize"]) == (12345678, 1 << 20)
+    assert set(theirs["features"]) == set(ours["features"]) == set(asked["features"])
+    assert ours["id"] == theirs["id"]
+    site.volume("delete", name)
+    assert name not in rbd_cli(site, "ls", POOL)
+
+
+def test_creating_again_finds_the_same_volume_and_refuses_another(site: Site, image: str) -> None:
+    assert site.volume("create", image, size=32 << 20) is True
+    assert error_of(site.volume, "create", image, size=64 << 20).name == "VolumeExists"
+    assert site.volume("getInfo", image)["size"] == 32 << 20
+
+
+@pytest.mark.parametrize("size", [0, -1, 1 << 60])
+def test_an_impossible_size_is_refused(site: Site, size: int) -> None:
+    error = error_of(site.volume, "create", "impossible", size=size)
+    assert (error.code, error.data["field"]) == (91, "size")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("objectSize", 5000), ("features", ["fast-diff"]), ("features", ["nosuch"])],
+)
+def test_an_impossible_layout_is_refused(site: Site, field: str, value: Any) -> None:
+    error = error_of(site.volume, "create", "impossible", size=1 << 20, **{field: value})
+    assert error.code == 91
+    assert error.data["field"].startswith(field)
+
+
+def test_a_data_pool_is_used_and_an_unknown_one_told(site: Site) -> None:
+    error = error_of(site.volume, "create", "apart", size=1 << 20, dataPool="nosuch")
+    assert (error.name, error.data["pool"]) == ("NoSuchPool", "nosuch")
+    site.volume("create", "apart", size=1 << 20, dataPool=POOL2)
+    assert site.volume("getInfo", "apart")["dataPool"] == POOL2
+    assert site.volume("create", "apart", size=1 << 20, dataPool=POOL2) is True
+    site.volume("delete", "apart")
+
+
+def test_the_list_is_paged_in_the_order_of_names(site: Site) -> None:
+    names = [f"page-{n}" for n in range(5)]
+    for name in names:
+        site.volume("create", name, size=1 << 20)
+    domain = {"storageDomainID": site.storage_domain_id}
+    page = site.call("Volume.list", **domain, after="page-", limit=3)
+    assert [v["volumeName"] for v in page] == names[:3]
+    page = site.call("Volume.list", **domain, after=names[2], limit=2)
+    assert page == [{"volumeName": n, "size": 1 << 20} for n in names[3:]]
+    for name in names:
+        site.volume("delete", name)
+
+
+def test_snapshots_are_made_listed_and_deleted_as_the_rbd_command_sees_them(
+    site: Site, image: str
+) -> None:
+    for name in ("first", "second"):
+        assert site.volume("createSnapshot", image, snapshotName=name) is True
+    ours = site.volume("listSnapshots", image)
+    theirs = rbd_cli(site, "snap", "ls", f"{POOL}/{image}")
+    assert [(s["snapshotName"], s["id"], s["size"]) for s in ours] == [
+        (s["name"], s["id"], s["size"]) for s in theirs
+    ]
+    assert error_of(site.volume, "createSnapshot", image, snapshotName="first").name == (
+        "SnapshotExists"
+    )
+    error = error_of(site.volume, "delete", image)
+    assert (error.name, error.data["snapshots"]) == ("VolumeHasSnapshots", ["first", "second"])
+    assert site.volume("deleteSnapshot", image, snapshotName="first") is True
+    assert error_of(site.volume, "deleteSnapshot", image, snapshotName="first").name == (
+        "NoSuchSnapshot"
+    )
+    assert [s["snapshotName"] for s in site.volume("listSnapshots", image)] == ["second"]
+
+
+def test_a_protected_snapshot_is_not_deleted(site: Site, image: str) -> None:
+    site.volume("createSnapshot", image, snapshotName="kept")
+    with site.ceph.pool(POOL) as ioctx, rbd.Image(ioctx, image) as opened:
+        opened.protect_snap("kept")
+    error = error_of(site.volume, "deleteSnapshot", image, snapshotName="kept")
+    assert error.name == "SnapshotProtected"
+
+
+def test_a_volume_that_a_vm_has_open_is_not_deleted(site: Site, vm: Guest) -> None:
+    error = error_of(site.volume, "delete", "shared-a")
+    assert error.name == "VolumeInUse"
+    assert error.data["watchers"] == [
+        w["address"] for w in site.volume("getInfo", "shared-a")["watchers"]
+    ]
+    assert site.volume("getInfo", "shared-a")["lockOwner"]
+
+
+@pytest.mark.parametrize("operation", ["createSnapshot", "deleteSnapshot"])
+def test_a_stalled_vm_is_neither_waited_for_nor_cut_off(
+    site: Site, make_guest: Callable[..., Guest], operation: str
+) -> None:
+    guest = make_guest()
+    guest.wait_for_agent()
+    guest.wait_for_records(3)
+    name = guest.spec.disks[0].image  # type: ignore[union-attr]
+    if operation == "deleteSnapshot":
+        site.volume("createSnapshot", name, snapshotName="snap")
+    before = site.volume("listSnapshots", name)
+    owner = site.volume("getInfo", name)["lockOwner"]
+    with stalled(guest):
+        error = error_of(site.volume, operation, name, snapshotName="snap")
+        assert (error.name, error.data["retry"]) == ("LockOwnerStalled", True)
+    # It writes on: nobody broke its lock, nobody put it on the blocklist.
+    guest.wait_for_records(5)
+    assert site.volume("getInfo", name)["lockOwner"] == owner
+    with site.ceph.admin() as client:
+        _, listed, _ = client.mon_command(json.dumps({"prefix": "osd blocklist ls"}), b"")
+    assert owner not in listed.decode()
+    assert site.volume("listSnapshots", name) == before
+
+
+def test_a_broken_image_is_told_as_ceph_tells_it(site: Site) -> None:
+    with site.ceph.pool(POOL) as ioctx:
+        ioctx.write_full("rbd_id.broken", b"\xff\xff\xff\xffnonsense")
+        error = error_of(site.volume, "getInfo", "broken")
+        ioctx.remove_object("rbd_id.broken")
+    assert error.name == "CephFailed"
+    assert error.data["errno"] > 0
+
+
+def test_two_daemons_do_not_hinder_each_other(
+    site: Site,
+    start_daemon: Callable[..., Daemon],
+    connect: Callable[..., RecordingClient],
+    image: str,
+) -> None:
+    """A second host's daemon snapshots the same image; both see both snapshots."""
+    daemon = start_daemon("second", overrides={"secrets": {"usage_prefix": "second/"}})
+    client = connect(daemon)
+    secret = secret_info(uuid.uuid4(), Sensitive(b""), usageID="second/key")
+    secret["password"] = site.ceph.create_user("second")
+    client.call("Host.registerSecrets", secrets=[secret])
+    settings = domain_settings(site, user="second", secretUUID=secret["uuid"])
+    client.call("StorageDomain.connect", **settings)
+    params = {"storageDomainID": site.storage_domain_id, "volumeName": image}
+    client.call("Volume.createSnapshot", **params, snapshotName="theirs")
+    site.volume("createSnapshot", image, snapshotName="ours")
+    names = [s["snapshotName"] for s in client.call("Volume.listSnapshots", **params)]
+    assert names == ["theirs", "ours"]
+    assert daemon.stop() in (0, None)
