@@ -51,13 +51,14 @@ class Daemon:
         command: Sequence[str] = ("-m", "virtceph.daemon"),
         python: str | None = None,
         project: Path = PROJECT,
+        environment: Mapping[str, str] | None = None,
         timeout_s: float = START_TIMEOUT_S,
     ) -> "Daemon":
         """Start a daemon with its files in `folder`, and wait until it says READY=1. Blocks.
 
         A second start in the same folder finds the state of the first. `overrides` is merged into
         the configuration, section by section. `python` defaults to the project's virtual
-        environment, else to our own interpreter.
+        environment, else to our own interpreter. `environment` is added to the daemon's own.
 
         Raises:
             NotReady: it ended, or was not ready in time; carries its log's tail. It is ended.
@@ -71,9 +72,9 @@ class Daemon:
         argv = _as_daemon_user(project, code)
         argv += [python or _interpreter(project, code), *command, "--config", str(config)]
         listener = NotifyListener(folder / "notify")
-        environment = _environment(code, listener.path)
+        variables = {**_environment(code, listener.path), **(environment or {})}
         name = f"daemon {folder.name}"
-        process = spawn(folder.parent, name, argv, folder / "log", env=environment)
+        process = spawn(folder.parent, name, argv, folder / "log", env=variables)
         daemon = cls(folder, process, listener)
         try:
             daemon._wait_until_ready(timeout_s)

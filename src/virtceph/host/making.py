@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 # Time to note the outcome on the images, after the guest is thawed: nobody waits for it.
 _NOTE_S = 10.0
+_ABORT_AGAIN_S = 0.02
 
 
 class Making:
@@ -113,9 +114,11 @@ class Making:
             raise errors.SnapshotFailed(self.plan.vm_id, what, outcome.message)
 
     def _make_libvirt(self, memory_timeout_s: float) -> None:
-        watch = threading.Timer(memory_timeout_s, self._abort)
-        watch.daemon = True
+        done = threading.Event()
         if self.plan.memory_path is not None:
+            watch = threading.Thread(
+                target=self._abort_when_late, args=(done, memory_timeout_s), daemon=True
+            )
             watch.start()
         try:
             with step(self.plan.vm_id, "libvirt snapshot"):
@@ -127,14 +130,18 @@ class Making:
                     memory_path=self.plan.memory_path,
                 )
         finally:
-            watch.cancel()
+            done.set()
 
-    def _abort(self) -> None:
-        log.warning("saving the memory takes too long %s", facts(vm=self.plan.vm_id))
-        try:
-            self._domains.abort_job(self.plan.vm_id)
-        except errors.VirtcephError as error:
-            log.warning("could not abort %s", facts(vm=self.plan.vm_id, reason=error))
+    def _abort_when_late(self, done: threading.Event, timeout_s: float) -> None:
+        wait_s = timeout_s
+        while not done.wait(wait_s):
+            log.warning("saving the memory takes too long %s", facts(vm=self.plan.vm_id))
+            try:
+                self._domains.abort_job(self.plan.vm_id)
+            except errors.VirtcephError as error:
+                # libvirt may not have begun yet; then there is nothing to abort so far.
+                log.warning("could not abort %s", facts(vm=self.plan.vm_id, reason=error))
+            wait_s = _ABORT_AGAIN_S
 
     def _remove(self, drive: RbdDrive) -> str | None:
         """Remove one snapshot if it is there; why it could not be, or None."""
