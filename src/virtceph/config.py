@@ -197,7 +197,8 @@ def _value(hint: Any, rule: Mapping[str, Any], value: Any, name: str) -> Any:
     if "choices" in rule and value not in rule["choices"]:
         raise ConfigError(f"{name}: expected one of {', '.join(rule['choices'])}")
     low, high = rule.get("minimum"), rule.get("maximum")
-    if (low is not None and value < low) or (high is not None and value > high):
+    # Written so that nan, which TOML allows and which compares with nothing, is refused.
+    if not ((low is None or value >= low) and (high is None or value <= high)):
         raise ConfigError(f"{name}: expected {low:g} to {high:g}")
     return value
 

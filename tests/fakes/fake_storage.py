@@ -95,5 +95,3 @@ class FakeStorageDomains:
         if storage_domain_id != STORAGE_DOMAIN:
             raise errors.NoSuchStorageDomain(storage_domain_id)
         return self.one
-
-

@@ -22,7 +22,8 @@ def test_every_verb_and_every_error_of_its_contract_was_seen(
     wanted = {(verb.name, "ok") for verb in contract.verbs.values()}
     wanted |= {(v.name, error) for v in contract.verbs.values() for error in v.errors}
     wanted |= {(v.name, f"job:{e}") for v in contract.verbs.values() for e in v.job_errors}
-    assert sorted(wanted - recording.seen) == []
+    missing = sorted(wanted - recording.seen)
+    assert missing == [], missing
 
 
 def test_every_error_of_the_contract_was_seen(

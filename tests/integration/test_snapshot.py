@@ -168,9 +168,10 @@ def test_a_name_that_is_taken_leaves_nothing_on_the_other_disk(
 
 
 def test_a_stalled_vm_fails_the_snapshot_and_is_not_cut_off(
-    site: Site, make_guest: MakeGuest, name: str
+    site: Site, make_guest: MakeGuest, make_image: Callable[..., Any], name: str
 ) -> None:
-    guest = make_guest(agent_channel=False)
+    disks = [make_image(keep=True), make_image(keep=True)]
+    guest = make_guest(disks=disks, agent_channel=False)
     guest.wait_for_records(3)
     owners = [site.volume("getInfo", d.image)["lockOwner"] for d in guest.spec.disks]  # type: ignore[union-attr]
     with stalled(guest):

@@ -163,6 +163,23 @@ def test_a_step_without_its_capability_is_told_and_changes_nothing(
     assert site.volume("listSnapshots", image) == before
 
 
+# Names can be listed, and no image can be opened.
+NAMES_ONLY = (
+    "allow rx pool=rbd object_prefix rbd_directory, "
+    "allow rwx pool=rbd object_prefix .virtceph-caps-probe"
+)
+
+
+@pytest.mark.parametrize("verb", ["getInfo", "list", "listSnapshots"])
+def test_a_user_that_may_not_read_images_is_told(
+    site: Site, connect_as: Callable[..., Any], image: str, verb: str
+) -> None:
+    params = {"storageDomainID": connect_as(NAMES_ONLY)}
+    if verb != "list":
+        params["volumeName"] = image
+    assert error_of(site.call, f"Volume.{verb}", **params).name == "CephPermissionDenied"
+
+
 def test_unregistering_a_key_closes_its_storage_domains(
     site: Site, connect_as: Callable[..., Any]
 ) -> None:
@@ -308,20 +325,22 @@ def test_a_protected_snapshot_is_not_deleted(site: Site, image: str) -> None:
     assert error.name == "SnapshotProtected"
 
 
-def test_a_volume_that_a_vm_has_open_is_not_deleted(site: Site, vm: Guest) -> None:
-    error = error_of(site.volume, "delete", "shared-a")
+def test_a_volume_that_somebody_has_open_is_not_deleted(site: Site, image: str) -> None:
+    with site.ceph.pool(POOL) as ioctx, rbd.Image(ioctx, image) as opened:
+        opened.write(b"x", 0)
+        told = site.volume("getInfo", image)
+        error = error_of(site.volume, "delete", image)
     assert error.name == "VolumeInUse"
-    assert error.data["watchers"] == [
-        w["address"] for w in site.volume("getInfo", "shared-a")["watchers"]
-    ]
-    assert site.volume("getInfo", "shared-a")["lockOwner"]
+    assert error.data["watchers"] == [w["address"] for w in told["watchers"]] != []
+    assert told["lockOwner"] in error.data["watchers"]
+    assert site.volume("getInfo", image)["size"] == 32 << 20
 
 
 @pytest.mark.parametrize("operation", ["createSnapshot", "deleteSnapshot"])
 def test_a_stalled_vm_is_neither_waited_for_nor_cut_off(
-    site: Site, make_guest: Callable[..., Guest], operation: str
+    site: Site, make_guest: Callable[..., Guest], make_image: Callable[..., Any], operation: str
 ) -> None:
-    guest = make_guest()
+    guest = make_guest(disks=[make_image(keep=True)])
     guest.wait_for_agent()
     guest.wait_for_records(3)
     name = guest.spec.disks[0].image  # type: ignore[union-attr]
@@ -338,7 +357,9 @@ def test_a_stalled_vm_is_neither_waited_for_nor_cut_off(
     with site.ceph.admin() as client:
         _, listed, _ = client.mon_command(json.dumps({"prefix": "osd blocklist ls"}), b"")
     assert owner not in listed.decode()
-    assert site.volume("listSnapshots", name) == before
+    after = site.volume("listSnapshots", name)
+    # A snapshot that was given up is not made later; one that was to go may go once its owner wakes.
+    assert after in ([before] if operation == "createSnapshot" else [before, []])
 
 
 def test_a_broken_image_is_told_as_ceph_tells_it(site: Site) -> None:

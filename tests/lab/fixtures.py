@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from uuid import UUID
 
 import libvirt
 import pytest
+import rados
 import rbd
 
 from tests.lab import packages, secret, state
@@ -89,13 +91,19 @@ def secret_uuid(connection: libvirt.virConnect, ceph_key: str) -> Iterator[UUID]
 
 @pytest.fixture
 def make_image(ceph: CephCluster, secret_uuid: UUID) -> Iterator[MakeImage]:
-    """Makes an empty image and returns the disk on it; removes it, with snapshots, at the end."""
+    """Makes an empty image and returns the disk on it; removes it, with snapshots, at the end.
+
+    `keep` leaves it to the end of the run: a killed client's watch would hold up its removal for 30 s.
+    """
     made: list[RbdDisk] = []
 
-    def make(pool: str = POOL, size_bytes: int = IMAGE_BYTES) -> RbdDisk:
+    def make(
+        pool: str = POOL, size_bytes: int = IMAGE_BYTES, *, keep: bool = False
+    ) -> RbdDisk:
         disk = RbdDisk(pool, f"test-{uuid.uuid4().hex[:8]}", ceph.monitors, CEPH_USER, secret_uuid)
         ceph.create_image(pool, disk.image, size_bytes)
-        made.append(disk)
+        if not keep:
+            made.append(disk)
         return disk
 
     yield make
@@ -156,4 +164,17 @@ def remove_image(ceph: CephCluster, disk: RbdDisk) -> None:
                 if image.is_protected_snap(snapshot["name"]):
                     image.unprotect_snap(snapshot["name"])
                 image.remove_snap(snapshot["name"])
-        rbd.RBD().remove(ioctx, disk.image)
+        _remove_unwatched(ioctx, disk.image)
+
+
+def _remove_unwatched(ioctx: rados.Ioctx, image: str, timeout_s: float = 45) -> None:
+    # The watch of a client that was killed lasts 30 s.
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        try:
+            rbd.RBD().remove(ioctx, image)
+            return
+        except rbd.ImageBusy:
+            if time.monotonic() >= deadline_s:
+                raise
+            time.sleep(1)

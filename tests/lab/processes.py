@@ -34,10 +34,16 @@ class ProcessRecord:
         return self.alive and _stat_fields(self.pid)[0] == "T"
 
     def send(self, signal_number: signal.Signals) -> None:
-        """Signal it, if it is still this process. Does not block."""
+        """Signal it, if it is still this process. After SIGSTOP it has stopped. Blocks for a moment."""
         if self.alive:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal_number)
+        # On a busy machine a stopped process would answer for some milliseconds more.
+        deadline_s = time.monotonic() + 1
+        while signal_number == signal.SIGSTOP and self.alive and not self.stopped:
+            if time.monotonic() >= deadline_s:
+                break
+            time.sleep(0.002)
 
     def wait(self, timeout_s: float) -> bool:
         """Whether it ended within `timeout_s`. Blocks."""

@@ -1,0 +1,331 @@
+"""JSON-RPC 2.0 as the daemon speaks it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from virtceph import errors, log, request
+from virtceph.host.secrets import SecretInfo
+from virtceph.rpc.dispatch import Dispatcher
+from virtceph.rpc.lanes import Lane
+from virtceph.schema import load_contract
+from virtceph.verbs.registry import load_verbs
+
+VM = "5c6a1f6c-2f55-4f0b-9d7f-3a1f1c2b7e01"
+KEY = "AQDnever-to-be-seen"
+SECRET = {
+    "uuid": VM,
+    "usageType": "ceph",
+    "usageID": "ovirt/x",
+    "password": base64.b64encode(KEY.encode()).decode(),
+}
+
+
+class Daemon:
+    """A dispatcher over the real contract; each verb answers what the test says."""
+
+    def __init__(self) -> None:
+        self.verbs: dict[str, Callable[..., Any]] = {
+            "Host.ping2": lambda: None,
+            "Host.echo": lambda message: message,
+        }
+        self.asked: list[dict[str, Any]] = []
+        self.contract = load_contract()
+        self.lanes = {n: Lane(n, 2, 2) for n in ("libvirt", "agent", "ceph", "rescue")}
+        load_verbs(self.contract)  # for the classes of the parameters
+        functions = {name: self._function(name) for name in self.contract.verbs}
+        self.dispatcher = Dispatcher(self.contract, functions, self.lanes, lambda key: key)
+
+    def _function(self, name: str) -> Callable[..., Any]:
+        def function(**arguments: Any) -> Any:
+            self.asked.append(arguments)
+            return self.verbs[name](**arguments)
+
+        return function
+
+    def raw(self, body: bytes | str) -> Any:
+        body = body.encode() if isinstance(body, str) else body
+        reply = asyncio.run(self.dispatcher.handle(body, "unix:alice"))
+        return None if reply is None else json.loads(reply)
+
+    def ask(self, method: str, params: Any = None, ident: Any = 1) -> Any:
+        envelope = {"jsonrpc": "2.0", "method": method, "id": ident}
+        return self.raw(json.dumps(envelope if params is None else {**envelope, "params": params}))
+
+    def fails(self, method: str, params: Any = None) -> Any:
+        return self.ask(method, params)["error"]
+
+
+@pytest.fixture
+def daemon() -> Iterator[Daemon]:
+    made = Daemon()
+    yield made
+    for lane in made.lanes.values():
+        lane.close()
+
+
+def test_a_request_is_answered_under_its_id(daemon: Daemon) -> None:
+    for ident in (1, "x", None, 1.5, 0, ""):
+        expected = {"jsonrpc": "2.0", "result": "hi", "id": ident}
+        assert daemon.ask("Host.echo", {"message": "hi"}, ident) == expected
+
+
+def test_a_verb_that_only_acts_answers_true(daemon: Daemon) -> None:
+    assert daemon.ask("Host.ping2")["result"] is True
+
+
+@pytest.mark.parametrize("params", [{"message": "hi"}, ["hi"]])
+def test_parameters_come_by_name_or_by_place(daemon: Daemon, params: Any) -> None:
+    assert daemon.ask("Host.echo", params)["result"] == "hi"
+
+
+@pytest.mark.parametrize("body", ["", "{", "\xff", '"a', '{"jsonrpc": NaN}', '["\\ud800"]'])
+def test_what_is_no_json_is_a_parse_error(daemon: Daemon, body: str) -> None:
+    reply = daemon.raw(body.encode("latin-1"))
+    assert (reply["error"]["code"], reply["id"]) == (-32700, None)
+
+
+@pytest.mark.parametrize(
+    "envelope",
+    [
+        1,
+        "text",
+        None,
+        [],
+        {},
+        {"method": "Host.ping2", "id": 1},
+        {"jsonrpc": "1.0", "method": "Host.ping2", "id": 1},
+        {"jsonrpc": 2.0, "method": "Host.ping2", "id": 1},
+        {"jsonrpc": "2.0", "id": 1},
+        {"jsonrpc": "2.0", "method": 1, "id": 1},
+        {"jsonrpc": "2.0", "method": "Host.ping2", "params": 1, "id": 1},
+        {"jsonrpc": "2.0", "method": "Host.ping2", "params": None, "id": 1},
+        {"jsonrpc": "2.0", "method": "Host.ping2", "id": {}},
+        {"jsonrpc": "2.0", "method": "Host.ping2", "id": [1]},
+        {"jsonrpc": "2.0", "method": "Host.ping2", "id": True},
+    ],
+)
+def test_what_is_no_request_is_an_invalid_request(daemon: Daemon, envelope: Any) -> None:
+    reply = daemon.raw(json.dumps(envelope))
+    assert (reply["error"]["code"], reply["id"]) == (-32600, None)
+    assert daemon.asked == []
+
+
+def test_an_unknown_verb_is_not_found(daemon: Daemon) -> None:
+    error = daemon.fails("Host.nothing")
+    assert (error["code"], error["data"]["method"]) == (-32601, "Host.nothing")
+
+
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        ({}, "message"),
+        ({"message": 1}, "message"),
+        ({"message": "hi", "more": 1}, "more"),
+        (["hi", "more"], "params"),
+        ([], "message"),
+    ],
+)
+def test_wrong_parameters_name_the_field(daemon: Daemon, params: Any, field: str) -> None:
+    error = daemon.fails("Host.echo", params)
+    assert (error["code"], error["data"]["field"]) == (-32602, field)
+    assert daemon.asked == []
+
+
+def test_an_impossible_value_has_the_parameters_own_error(daemon: Daemon) -> None:
+    assert daemon.fails("VM.thaw", {"vmID": "no uuid"})["code"] == 91
+    assert daemon.fails("Host.registerSecrets", {"secrets": [{"uuid": 1}]})["code"] == 72
+
+
+def test_a_notification_runs_and_has_no_reply(daemon: Daemon) -> None:
+    assert daemon.raw('{"jsonrpc":"2.0","method":"Host.echo","params":["x"]}') is None
+    assert daemon.asked == [{"message": "x"}]
+
+
+def test_a_notification_that_fails_has_no_reply(daemon: Daemon) -> None:
+    assert daemon.raw('{"jsonrpc":"2.0","method":"Host.nothing"}') is None
+
+
+def test_a_batch_is_answered_in_its_order_without_its_notifications(daemon: Daemon) -> None:
+    def slow(**_all: Any) -> list[Any]:
+        import time
+
+        time.sleep(0.02)
+        return []
+
+    daemon.verbs["Host.getVMList"] = slow
+    batch = [
+        {"jsonrpc": "2.0", "method": "Host.getVMList", "id": "a"},
+        {"jsonrpc": "2.0", "method": "Host.ping2"},
+        1,
+        {"jsonrpc": "2.0", "method": "Host.ping2", "id": "b"},
+    ]
+    replies = daemon.raw(json.dumps(batch))
+    assert [reply["id"] for reply in replies] == ["a", None, "b"]
+    assert replies[1]["error"]["code"] == -32600
+
+
+def test_a_batch_of_notifications_has_no_reply(daemon: Daemon) -> None:
+    assert daemon.raw('[{"jsonrpc":"2.0","method":"Host.ping2"}]') is None
+
+
+def test_an_error_of_the_contract_carries_its_facts(daemon: Daemon) -> None:
+    daemon.verbs["VM.thaw"] = raising(errors.ThawNeedsForce(UUID(VM), "bob"))
+    error = daemon.fails("VM.thaw", {"vmID": VM})
+    assert error["code"] == 77
+    assert "bob" in error["message"]
+    data = error["data"]
+    assert re.fullmatch("[0-9a-f]+", data.pop("requestID"))
+    assert data == {
+        "error": "ThawNeedsForce",
+        "kind": "state",
+        "retry": False,
+        "vmId": VM,
+        "owner": "bob",
+    }
+
+
+def test_only_unavailable_asks_for_a_retry(daemon: Daemon) -> None:
+    daemon.verbs["VM.thaw"] = raising(errors.LibvirtUnavailable("gone"))
+    assert daemon.fails("VM.thaw", {"vmID": VM})["data"]["retry"] is True
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def function(**_all: Any) -> Any:
+        raise error
+
+    return function
+
+
+WRONG_FACTS = errors.ThawFailed(UUID(VM), KEY)
+WRONG_FACTS.vm_id = KEY  # type: ignore[assignment]
+NO_SENTENCE = errors.ThawFailed(UUID(VM), KEY)
+del NO_SENTENCE.reason
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        RuntimeError(KEY),
+        KeyError(KEY),
+        AssertionError(KEY),
+        errors.NoSuchVolume(KEY),
+        errors.KeyRejected(KEY),
+        WRONG_FACTS,
+        NO_SENTENCE,
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+def test_a_bug_answers_its_request_id_and_nothing_else(
+    daemon: Daemon, failure: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also an error that the verb's contract does not list, and one whose facts are wrong."""
+    daemon.verbs["VM.thaw"] = raising(failure)
+    error = daemon.fails("VM.thaw", {"vmID": VM})
+    number = error["data"]["requestID"]
+    assert error == {
+        "code": -32603,
+        "message": f"Internal error: see the daemon's log for request {number}",
+        "data": {"error": "InternalError", "kind": "internal", "retry": False, "requestID": number},
+    }
+    assert "jsonrpcserver" not in {record.name.partition(".")[0] for record in caplog.records}
+
+
+def test_a_result_that_the_contract_does_not_allow_is_a_bug(daemon: Daemon) -> None:
+    daemon.verbs["Host.echo"] = lambda message: {"a": KEY}
+    error = daemon.fails("Host.echo", ["x"])
+    assert error["code"] == -32603
+    assert KEY not in json.dumps(error)
+
+
+def test_while_draining_nothing_new_is_taken(daemon: Daemon) -> None:
+    daemon.dispatcher.drain()
+    error = daemon.fails("Host.ping2")
+    assert (error["code"], error["data"]["error"]) == (5104, "ShuttingDown")
+    assert error["data"]["retry"] is True
+    assert daemon.asked == []
+
+
+def test_a_busy_lane_is_told(daemon: Daemon) -> None:
+    async def busy(*_all: Any) -> None:
+        raise errors.LaneBusy("rescue")
+
+    daemon.lanes["rescue"].run = busy  # type: ignore[method-assign, assignment]
+    error = daemon.fails("VM.thaw", {"vmID": VM})
+    assert (error["code"], error["data"]["lane"]) == (1100, "rescue")
+
+
+def test_late_work_is_told_with_its_deadline(daemon: Daemon) -> None:
+    from virtceph.rpc.lanes import LateError
+
+    async def late(*_all: Any) -> None:
+        raise LateError
+
+    daemon.lanes["rescue"].run = late  # type: ignore[method-assign, assignment]
+    error = daemon.fails("VM.thaw", {"vmID": VM})
+    assert (error["code"], error["data"]["verb"]) == (5103, "VM.thaw")
+
+
+def test_a_verb_sees_its_caller_and_its_deadline(daemon: Daemon) -> None:
+    seen: list[request.Request] = []
+    daemon.verbs["VM.thaw"] = lambda **_all: seen.append(request.current()) or raise_down()  # type: ignore[func-returns-value]
+    daemon.fails("VM.thaw", {"vmID": VM})
+    assert seen[0].caller == "unix:alice"
+    assert 0 < seen[0].left_s() <= daemon.contract.verbs["VM.thaw"].deadline_s
+
+
+def raise_down() -> None:
+    raise errors.VMDown(UUID(VM))
+
+
+@pytest.mark.parametrize("params", [{"vmID": VM.upper()}, [VM]])
+def test_the_lane_is_told_the_key_however_it_is_given(daemon: Daemon, params: Any) -> None:
+    keys: list[Any] = []
+
+    async def run(work: Callable[[], Any], _deadline_s: float, key: Any) -> Any:
+        keys.append(key)
+        return work()
+
+    daemon.lanes["rescue"].run = run  # type: ignore[method-assign, assignment]
+    daemon.verbs["VM.thaw"] = raising(errors.VMDown(UUID(VM)))
+    daemon.fails("VM.thaw", params)
+    assert keys == [VM]
+
+
+def test_the_log_tells_start_and_finish_with_the_request_and_never_a_secret(
+    daemon: Daemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.handler.addFilter(log._RequestId())
+    caplog.handler.setFormatter(logging.Formatter("[%(request)s] %(message)s"))
+    caplog.set_level(logging.DEBUG)
+    got: list[SecretInfo] = []
+    daemon.verbs["Host.registerSecrets"] = lambda secrets, clear: got.extend(secrets)
+    daemon.ask("Host.registerSecrets", {"secrets": [SECRET]})
+    daemon.verbs["Host.registerSecrets"] = raising(RuntimeError("broken"))
+    daemon.ask("Host.registerSecrets", {"secrets": [SECRET]})
+    daemon.ask("Host.registerSecrets", {"secrets": [{**SECRET, "usageType": "other"}]})
+    assert got[0].password.reveal() == KEY.encode()
+    lines = caplog.text.splitlines()
+    start = next(line for line in lines if "START Host.registerSecrets" in line)
+    finish = next(line for line in lines if "FINISH Host.registerSecrets answer=ok" in line)
+    assert start.partition(" ")[0] == finish.partition(" ")[0] != "[-]"
+    assert "caller=unix:alice" in start
+    assert "********" in start
+    assert KEY not in caplog.text
+    assert SECRET["password"] not in caplog.text
+
+
+def test_nothing_is_in_flight_when_all_is_answered(daemon: Daemon) -> None:
+    daemon.ask("Host.ping2")
+    daemon.verbs["VM.thaw"] = raising(RuntimeError())
+    daemon.ask("VM.thaw", [VM])
+    assert daemon.dispatcher.in_flight == 0

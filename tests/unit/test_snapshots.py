@@ -1,0 +1,227 @@
+"""VM.snapshot: what is made, undone and told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.fakes.fake_agent import FakeAgent
+from tests.fakes.fake_domains import VM, FakeDomains, rbd_disk
+from tests.fakes.fake_storage import FakeStorageDomains
+from virtceph import errors, request
+from virtceph.ceph.workers import NoReply
+from virtceph.host.drives import Planner, SnapDrive
+from virtceph.host.jobs import JobInfo, Jobs
+from virtceph.host.leases import Leases
+from virtceph.host.making import Making
+from virtceph.host.paths import Exchange
+from virtceph.host.snapshots import SnapshotRequest, Snapshots
+from virtceph.virt.xml import Disk
+
+JOB = UUID(int=7)
+
+
+class Host:
+    """One VM with two RBD disks and a file disk, and everything a snapshot of it needs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        disks = [rbd_disk("vda", "web-root"), rbd_disk("vdb", "web-data")]
+        self.domains = FakeDomains([*disks, Disk("vdc", "file", path="/images/c", format="qcow2")])
+        self.agent, self.storage = FakeAgent(), FakeStorageDomains()
+        self.images = self.storage.one.images.by_name
+        parts: tuple[Any, ...] = (self.domains, self.agent, self.agent)
+        self.leases = Leases(*parts, 0.1)
+        self.jobs = Jobs(lambda result: result, lambda error: error)
+        storage: Any = self.storage
+        self.planner = Planner(storage, Exchange([str(folder)]))
+        self.snapshots = Snapshots(parts[0], self.planner, self.leases, self.jobs, 1.0)
+
+    def ask(self, *names: str, frozen: bool = False, memory: str | None = None) -> JobInfo:
+        drives = tuple(_drive(disk=name, snapshot_name="s") for name in names)
+        return self.start(SnapshotRequest(VM, drives, memory, frozen, 5.0, 5.0))
+
+    def start(self, asked: SnapshotRequest) -> JobInfo:
+        self.snapshots.start(asked, JOB)
+        until(lambda: not self.jobs.running())
+        return self.job()
+
+    def job(self) -> JobInfo:
+        return self.jobs.describe(None, [JOB])[str(JOB)]
+
+
+def _drive(**given: Any) -> SnapDrive:
+    return SnapDrive(**{**dict.fromkeys(SnapDrive.__dataclass_fields__), **given})
+
+
+def until(condition: Any) -> None:
+    end_s = time.monotonic() + 3
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    folder = tmp_path / "exchange"
+    folder.mkdir(mode=0o700)
+    request.enter(request.Request("1", "alice", float("inf")))
+    made = Host(folder)
+    yield made
+    made.jobs.close(1)
+    made.leases.close(1)
+
+
+def test_a_snapshot_under_our_freeze_is_consistent_and_noted(host: Host) -> None:
+    told = host.ask("vda", "vdb")
+    assert told.status == "done"
+    assert told.result.consistency == "filesystem"
+    assert host.images == {"web-root": {"s": "filesystem"}, "web-data": {"s": "filesystem"}}
+    assert not host.agent.frozen
+
+
+def test_a_guest_that_cannot_be_frozen_is_snapshotted_and_told(host: Host) -> None:
+    host.agent.mood = "absent"
+    told = host.ask("vda")
+    assert told.result.consistency == "crash"
+    assert "not frozen" in told.result.reason
+    assert host.images["web-root"] == {"s": "crash"}
+
+
+@pytest.mark.parametrize(
+    "outcome", [errors.CephUnavailable("no answer"), NoReply()], ids=["error", "no reply"]
+)
+def test_a_failed_snapshot_thaws_the_guest_and_removes_what_it_made(
+    host: Host, outcome: Any
+) -> None:
+    host.storage.one.worker.outcomes["web-data"] = outcome
+    told = host.ask("vda", "vdb")
+    assert told.status == "failed"
+    assert told.error is not None
+    assert told.error.code == 48
+    assert host.images == {"web-root": {}, "web-data": {}}
+    assert not host.agent.frozen
+    assert not host.leases.frozen_count()
+
+
+def test_a_snapshot_of_that_name_which_was_there_before_is_left_alone(host: Host) -> None:
+    host.images["web-root"]["s"] = "filesystem"
+    told = host.ask("vda")
+    assert told.status == "failed"
+    assert host.images["web-root"] == {"s": "filesystem"}
+    assert not host.agent.froze
+
+
+def test_a_bug_while_it_is_made_leaves_no_guest_frozen(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_all: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(Making, "make", breaks)
+    assert host.ask("vda").status == "failed"
+    assert not host.agent.frozen
+    assert not host.leases.frozen_count()
+
+
+def test_under_the_callers_freeze_it_is_pending_until_the_thaw(host: Host) -> None:
+    host.leases.freeze(VM, 60)
+    told = host.ask("vda", "vdb", frozen=True)
+    assert (told.status, told.result.consistency) == ("done", "pending")
+    assert host.agent.frozen
+    assert host.agent.froze == 1
+    host.leases.thaw(VM, force=False)
+    assert host.job().result.consistency == "filesystem"
+    until(lambda: host.images["web-root"] == {"s": "filesystem"})
+
+
+def test_a_callers_freeze_that_did_not_hold_makes_it_crash_consistent(host: Host) -> None:
+    host.leases.freeze(VM, 60)
+    host.ask("vda", frozen=True)
+    host.agent.thawed_count = 1
+    host.leases.thaw(VM, force=False)
+    assert host.job().result.consistency == "crash"
+
+
+def test_a_callers_freeze_that_ended_meanwhile_is_not_pending_for_ever(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The window ends after the guest was asked, and before the snapshot listens for its end."""
+    host.leases.freeze(VM, 60)
+    window = host.leases.window_of(VM)
+    assert window is not None
+    asked: list[tuple[str, None]] = []
+
+    def ask(_vm_id: UUID) -> tuple[str, None]:
+        asked.append(("frozen", None))
+        if len(asked) == 2:
+            host.leases.thaw(VM, force=True)
+        return "frozen", None
+
+    monkeypatch.setattr(host.leases, "ask", ask)
+    told = host.ask("vda", frozen=True)
+    assert told.result.consistency == "crash"
+    assert "ended while" in told.result.reason
+
+
+def test_a_guest_called_frozen_that_is_not_is_told_as_crash(host: Host) -> None:
+    told = host.ask("vda", frozen=True)
+    assert (told.result.consistency, told.result.reason) == ("crash", "the guest was not frozen")
+    assert not host.agent.froze
+
+
+def test_memory_and_disks_are_taken_while_the_vm_is_paused(host: Host) -> None:
+    states: list[str] = []
+    snapshot = host.domains.snapshot
+
+    def noting(*all_: Any, **named: Any) -> None:
+        states.append(host.domains.state)
+        snapshot(*all_, **named)
+
+    host.domains.snapshot = noting  # type: ignore[method-assign]
+    told = host.ask("vda", memory=f"{host.folder}/memory")
+    assert told.result.memory_path == f"{host.folder}/memory"
+    assert (states, host.domains.state) == (["Paused"], "Up")
+    assert not host.agent.froze
+
+
+def test_the_vm_runs_again_when_saving_its_memory_fails(host: Host) -> None:
+    host.domains.snapshot_error = errors.LibvirtFailed("snapshot the domain", 1, "disk full")
+    told = host.ask("vda", memory=f"{host.folder}/memory")
+    assert told.status == "failed"
+    assert host.domains.state == "Up"
+    assert host.images["web-root"] == {}
+
+
+def test_libvirt_is_not_asked_where_it_has_nothing_to_do(host: Host) -> None:
+    host.ask("vda")
+    assert host.domains.snapshots == []
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"state": "Down"}, errors.VMDown),
+        ({"state": "gone"}, errors.NoSuchVM),
+        ({"migrating": True}, errors.MigrationInProgress),
+    ],
+)
+def test_what_can_be_refused_at_once_starts_no_job(
+    host: Host, change: dict[str, Any], error: type[Exception]
+) -> None:
+    vars(host.domains).update(change)
+    with pytest.raises(error):
+        host.ask("vda")
+    assert host.jobs.describe(None, []) == {}
+
+
+def test_the_same_request_under_the_same_id_is_one_job(host: Host) -> None:
+    asked = SnapshotRequest(VM, (_drive(disk="vda", snapshot_name="s"),), None, False, 5.0, 5.0)
+    host.start(asked)
+    assert host.start(asked).status == "done"
+    assert host.agent.froze == 1
