@@ -67,12 +67,19 @@ class Row:
             return None
         # The same figures always give the same interval.
         chance = random.Random(0)
-        ratios = sorted(
-            _resampled(self.ours, chance) / _resampled(self.reference, chance)
-            for _ in range(RESAMPLES)
-        )
+        ratios = sorted(self._resampled_ratio(chance) for _ in range(RESAMPLES))
         tail = int(RESAMPLES * (1 - CONFIDENCE) / 2)
         return ratios[tail], ratios[-1 - tail]
+
+    def _resampled_ratio(self, chance: random.Random) -> float:
+        assert self.reference is not None
+        ours, reference = self.ours.values, self.reference.values
+        picked = chance.choices(range(len(ours)), k=len(ours))
+        # Of the same round they met the same noise; else each is drawn by itself.
+        same = len(ours) == len(reference)
+        other = picked if same else chance.choices(range(len(reference)), k=len(reference))
+        numerator = statistics.median(ours[index] for index in picked)
+        return numerator / statistics.median(reference[index] for index in other)
 
     @property
     def verdict(self) -> str:
@@ -102,10 +109,6 @@ class Row:
             "note": self.note,
             "parts": [_raw(part) for part in self.parts],
         }
-
-
-def _resampled(samples: Samples, chance: random.Random) -> float:
-    return statistics.median(chance.choices(samples.values, k=len(samples.values)))
 
 
 def _raw(samples: Samples) -> dict[str, Any]:

@@ -53,7 +53,10 @@ class Site:
     @cached_property
     def ceph(self) -> CephCluster:
         """A cluster whose monitor waits as Ceph's default has it, with a pool and an image."""
-        cluster = CephCluster.start(self.folder / "ceph", paxos_propose_interval_s=None)
+        # A manager's reports would give the monitor turns at times of their own.
+        cluster = CephCluster.start(
+            self.folder / "ceph", paxos_propose_interval_s=None, with_mgr=False
+        )
         cluster.create_pool(POOL)
         cluster.create_image(POOL, IMAGE, IMAGE_BYTES)
         return cluster

@@ -20,39 +20,44 @@ from tests.lab.stack import POOL
 
 LEASE_S = 30.0
 GOAL = Goal(1.1)
+TURNS_POOL = "turns"
 OPTION = "paxos_propose_interval"
 # Ceph's default, and one at which the monitor's wait no longer hides everything else.
-ROUNDS = {1.0: 21, 0.02: 21}
+INTERVALS_S = (1.0, 0.02)
+ROUNDS = 15
+STEPS = ("freeze", "snapshot", "thaw")
 DAEMON, BARE, SHELL = "daemon", "bare calls", "shell"
 
-Variant = Callable[[Site], tuple[float, dict[str, float]]]
+Variant = Callable[[Site, str], tuple[float, dict[str, float]]]
 
 
 def measure(site: Site) -> Iterator[Row]:
-    """Two rows for each interval of the monitor. Blocks, about 3 minutes."""
+    """Two rows for each interval of the monitor. Blocks, about 2 minutes."""
     _ = site.guest
     with _Bare(site) as bare:
         variants: dict[str, Variant] = {DAEMON: _daemon, BARE: bare.window, SHELL: _shell}
-        for variant in variants.values():
-            variant(site)
-        for interval_s, rounds in ROUNDS.items():
+        for interval_s in INTERVALS_S:
             _set_interval(site, interval_s)
-            taken, parts = _interleaved(site, variants, rounds, interval_s)
-            yield from _rows(interval_s, rounds, taken, parts)
+            for variant in variants.values():
+                variant(site, _name())
+            yield from _rows(interval_s, *_interleaved(site, bare, variants, interval_s))
 
 
 def _interleaved(
-    site: Site, variants: dict[str, Variant], rounds: int, interval_s: float
+    site: Site, bare: _Bare, variants: dict[str, Variant], interval_s: float
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     taken: dict[str, list[float]] = {name: [] for name in variants}
     parts: dict[str, list[float]] = {}
-    # A snapshot waits for the monitor's next turn. Without a random pause and order each variant would
-    # always begin at the same point between two turns, and the comparison would measure that.
     chance = random.Random(1)
-    for _ in range(rounds):
+    for number in chance.sample(range(ROUNDS), ROUNDS):
         for name in chance.sample(list(variants), len(variants)):
-            time.sleep(0.2 + chance.uniform(0, 1.5 * interval_s))
-            took_ms, steps = variants[name](site)
+            # A snapshot waits for the monitor's next turn. All variants begin at the same points
+            # between two turns, which lie evenly, or chance would decide between them.
+            bare.await_turn()
+            time.sleep((number + 0.5) / ROUNDS * interval_s)
+            snapshot = _name()
+            took_ms, steps = variants[name](site, snapshot)
+            bare.remove(snapshot)
             taken[name].append(took_ms)
             for step, step_ms in steps.items():
                 parts.setdefault(f"{name}: {step}", []).append(step_ms)
@@ -60,20 +65,20 @@ def _interleaved(
 
 
 def _rows(
-    interval_s: float, rounds: int, taken: dict[str, list[float]], parts: dict[str, list[float]]
+    interval_s: float, taken: dict[str, list[float]], parts: dict[str, list[float]]
 ) -> Iterator[Row]:
     samples = {name: Samples(name, values) for name, values in taken.items()}
     steps = [Samples(name, values) for name, values in parts.items()]
-    where = f"{OPTION} {interval_s:g} s"
-    rest = [f"{who}, all but the snapshot {_without(steps, who):.0f} ms" for who in (DAEMON, BARE)]
-    note = f"{rounds} rounds in random order; {'; '.join(rest)}"
-    name = f"frozen window, 1 disk, {where}"
+    note = f"freeze + snapshot + thaw: {'; '.join(_split(who, steps) for who in taken)}"
+    name = f"frozen window, 1 disk, {OPTION} {interval_s:g} s"
     yield Row(name, "ms", samples[DAEMON], samples[BARE], GOAL, note, steps)
-    yield Row(f"… against {SHELL}", "ms", samples[DAEMON], samples[SHELL])
+    yield Row(f"… against the {SHELL}", "ms", samples[DAEMON], samples[SHELL])
 
 
-def _without(steps: list[Samples], who: str) -> float:
-    return sum(s.median for s in steps if s.label in (f"{who}: freeze", f"{who}: thaw"))
+def _split(who: str, steps: list[Samples]) -> str:
+    medians = {sample.label: sample.median for sample in steps}
+    shown = " + ".join(f"{medians[f'{who}: {step}']:.0f}" for step in STEPS)
+    return f"{who} {shown} ms"
 
 
 def _set_interval(site: Site, interval_s: float) -> None:
@@ -91,7 +96,7 @@ def _timed(steps: dict[str, float], name: str) -> Iterator[None]:
     steps[name] = (time.perf_counter() - begun_s) * 1000
 
 
-def _daemon(site: Site) -> tuple[float, dict[str, float]]:
+def _daemon(site: Site, snapshot: str) -> tuple[float, dict[str, float]]:
     client, vm_id, steps = site.client, site.guest.uuid, dict[str, float]()
     with _timed(steps, "window"):
         with _timed(steps, "freeze"):
@@ -101,7 +106,7 @@ def _daemon(site: Site) -> tuple[float, dict[str, float]]:
                 "Volume.createSnapshot",
                 storageDomainID=site.storage_domain_id,
                 volumeName=IMAGE,
-                snapshotName=_name(),
+                snapshotName=snapshot,
             )
         with _timed(steps, "thaw"):
             client.call("VM.thaw", vmID=vm_id)
@@ -114,6 +119,8 @@ class _Bare:
     def __init__(self, site: Site) -> None:
         self._closing = contextlib.ExitStack()
         self._ioctx: rados.Ioctx = self._closing.enter_context(site.ceph.pool(POOL))
+        site.ceph.create_pool(TURNS_POOL)
+        self._turns: rados.Ioctx = self._closing.enter_context(site.ceph.pool(TURNS_POOL))
 
     def __enter__(self) -> _Bare:
         return self
@@ -121,7 +128,7 @@ class _Bare:
     def __exit__(self, *_error: object) -> None:
         self._closing.close()
 
-    def window(self, site: Site) -> tuple[float, dict[str, float]]:
+    def window(self, site: Site, snapshot: str) -> tuple[float, dict[str, float]]:
         """Freeze, snapshot, thaw. Blocks."""
         domain, steps = site.guest.domain, dict[str, float]()
         domain.agentSetResponseTimeout(10, 0)
@@ -129,20 +136,29 @@ class _Bare:
             with _timed(steps, "freeze"):
                 domain.fsFreeze()
             with _timed(steps, "snapshot"):
-                image.create_snap(_name())
+                image.create_snap(snapshot)
             with _timed(steps, "thaw"):
                 domain.fsThaw()
         return steps.pop("window"), steps
 
+    def await_turn(self) -> None:
+        """Return when the monitor has just committed something. Blocks up to its interval."""
+        self._turns.create_self_managed_snap()
 
-def _shell(site: Site) -> tuple[float, dict[str, float]]:
+    def remove(self, snapshot: str) -> None:
+        """Remove a snapshot, so that each window meets the same image. Blocks."""
+        with rbd.Image(self._ioctx, IMAGE) as image:
+            image.remove_snap(snapshot)
+
+
+def _shell(site: Site, snapshot: str) -> tuple[float, dict[str, float]]:
     steps = dict[str, float]()
     virsh = ["virsh", "-q", "-c", site.libvirtd.uri]
-    snapshot = ["rbd", "-c", str(site.ceph.conf), "snap", "create", f"{POOL}/{IMAGE}@{_name()}"]
+    rbd_snap = ["rbd", "-c", str(site.ceph.conf), "snap", "create", "--no-progress"]
     with _timed(steps, "window"):
         for step, argv in (
             ("freeze", [*virsh, "domfsfreeze", site.guest.name]),
-            ("snapshot", [*snapshot, "--no-progress"]),
+            ("snapshot", [*rbd_snap, f"{POOL}/{IMAGE}@{snapshot}"]),
             ("thaw", [*virsh, "domfsthaw", site.guest.name]),
         ):
             with _timed(steps, step):

@@ -30,6 +30,8 @@ class FakeAgent:
         # How many file systems the agent says it froze and thawed; None: all of them.
         self.count: int | None = None
         self.thawed_count: int | None = None
+        # So many thaws are answered and come to nothing.
+        self.idle_thaws = 0
         self.in_freeze: Callable[[], None] = lambda: None
         self.in_thaw: Callable[[], None] = lambda: None
         self._queued = False
@@ -68,6 +70,9 @@ class FakeAgent:
             if self.mood == "refusing":
                 raise errors.ThawFailed(vm_id, self.reason)
             self.thaws += 1
+            if self.idle_thaws:
+                self.idle_thaws -= 1
+                return 0
             was_frozen, self.frozen = self.frozen, False
             if not was_frozen:
                 return 0

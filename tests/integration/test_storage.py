@@ -166,6 +166,7 @@ def test_a_step_without_its_capability_is_told_and_changes_nothing(
 # Names can be listed, and no image can be opened.
 NAMES_ONLY = (
     "allow rx pool=rbd object_prefix rbd_directory, "
+    "allow rx pool=rbd object_prefix rbd_trash, "
     "allow rwx pool=rbd object_prefix .virtceph-caps-probe"
 )
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -177,21 +178,44 @@ def test_an_error_of_the_work_reaches_its_asker(error: type[Exception]) -> None:
     run(scenario())
 
 
-def test_work_that_ends_just_at_its_deadline_is_answered() -> None:
-    """With the time-out and the result in one turn of the loop, the result counts."""
+@contextlib.contextmanager
+def late_by_nothing() -> Iterator[None]:
+    """What is waited for is done, and its time is over, in one turn of the loop."""
 
+    async def wait_for(inner: Awaitable[Any], _timeout: float) -> Any:
+        await inner
+        raise TimeoutError
+
+    original, asyncio.wait_for = asyncio.wait_for, wait_for  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        asyncio.wait_for = original
+
+
+def test_a_slot_handed_over_just_at_the_deadline_is_given_back() -> None:
+    async def scenario() -> None:
+        lane, gate = Lane("x", 1, 5), Gate()
+        first = asyncio.create_task(lane.run(gate, soon()))
+        await until(lambda: gate.inside == 1)
+        with late_by_nothing():
+            second = asyncio.create_task(lane.run(gate, soon()))
+            await until(lambda: lane.facts()["waiting"] == 1)
+        gate.open()
+        await first
+        with pytest.raises(LaneBusy):
+            await second
+        await idle(lane)
+
+    run(scenario())
+
+
+def test_work_that_ends_just_at_its_deadline_is_answered() -> None:
     async def scenario() -> None:
         lane = Lane("x", 1, 5)
 
-        async def timed_out(inner: Awaitable[Any], _timeout: float) -> Any:
-            await inner
-            raise TimeoutError
-
-        original, asyncio.wait_for = asyncio.wait_for, timed_out  # type: ignore[assignment]
-        try:
+        with late_by_nothing():
             assert await lane.run(lambda: "in time", soon()) == "in time"
-        finally:
-            asyncio.wait_for = original
 
     run(scenario())
 

@@ -348,6 +348,17 @@ def test_close_says_which_guests_are_left_frozen(
     assert f"guests left frozen vms={VM}" in caplog.text
 
 
+def test_a_thaw_is_believed_only_when_the_guest_says_that_it_is_thawed(
+    book: Leases, agent: FakeAgent
+) -> None:
+    agent.idle_thaws = 2
+    book.freeze(VM, 0.02)
+    told = heard(book)
+    until(lambda: bool(told))
+    assert agent.thaws == 3
+    assert not agent.frozen
+
+
 def test_rescues_of_one_guest_do_not_pile_up(
     book: Leases, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:

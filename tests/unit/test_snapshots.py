@@ -35,12 +35,13 @@ class Host:
         self.domains = FakeDomains([*disks, Disk("vdc", "file", path="/images/c", format="qcow2")])
         self.agent, self.storage = FakeAgent(), FakeStorageDomains()
         self.images = self.storage.one.images.by_name
-        parts: tuple[Any, ...] = (self.domains, self.agent, self.agent)
-        self.leases = Leases(*parts, 0.1)
+        domains: Any = self.domains
+        agent: Any = self.agent
+        self.leases = Leases(domains, agent, agent, 0.1)
         self.jobs = Jobs(lambda result: result, lambda error: error)
         storage: Any = self.storage
         self.planner = Planner(storage, Exchange([str(folder)]))
-        self.snapshots = Snapshots(parts[0], self.planner, self.leases, self.jobs, 1.0)
+        self.snapshots = Snapshots(domains, self.planner, self.leases, self.jobs, 1.0)
 
     def ask(self, *names: str, frozen: bool = False, memory: str | None = None) -> JobInfo:
         drives = tuple(_drive(disk=name, snapshot_name="s") for name in names)

@@ -145,7 +145,9 @@ def exists(pid: int) -> bool:
 
 
 def test_the_key_stands_in_no_argument_and_no_environment(worker: WorkerProcess) -> None:
-    ((arguments, environment),) = worker.run([call("look")], soon())
+    (seen,) = worker.run([call("look")], soon())
+    assert isinstance(seen, list)
+    arguments, environment = seen
     for secret in (KEY.decode(), SPEC.key.reveal_base64()):
         assert secret not in arguments
         assert secret not in environment
