@@ -187,9 +187,7 @@ def test_clear_secrets_does_it_alone_and_leaves_others(
     ident = uuid.uuid4()
     xml = f"<secret ephemeral='yes' private='yes'><uuid>{ident}</uuid><usage type='ceph'><name>left/key</name></usage></secret>"  # noqa: E501
     connection.secretDefineXML(xml).setValue(b"left by a crash")
-    settings = config(
-        tmp_path, libvirt={"uri": libvirtd.uri}, secrets={"usage_prefix": "left/"}
-    )
+    settings = config(tmp_path, libvirt={"uri": libvirtd.uri}, secrets={"usage_prefix": "left/"})
     assert daemon_command("--config", settings, "--clear-secrets").returncode == 0
     left = [s.usageID() for s in connection.listAllSecrets()]
     assert "left/key" not in left

@@ -195,9 +195,7 @@ def test_a_paused_vm_is_told_and_thawed_once_it_runs_again(site: Site, thawed: G
     wait_until_thawed(thawed, 15)
 
 
-def test_a_vm_without_agent_channel_is_told(
-    site: Site, make_guest: Callable[..., Guest]
-) -> None:
+def test_a_vm_without_agent_channel_is_told(site: Site, make_guest: Callable[..., Guest]) -> None:
     guest = make_guest(disks=[], agent_channel=False)
     error = error_of(site.call, "VM.freeze", vmID=guest.uuid, timeout=20)
     assert (error.code, error.name) == (76, "FreezeNoAgent")

@@ -89,9 +89,7 @@ def test_a_key_of_this_run_is_found_nowhere(
     os.kill(children[0], signal.SIGSEGV)
     time.sleep(0.5)
     wanted = [form for key in (canary, base64.b64decode(ceph_key)) for form in forms(key)]
-    found = [
-        str(path) for path in files(lab_state) if any(f in path.read_bytes() for f in wanted)
-    ]
+    found = [str(path) for path in files(lab_state) if any(f in path.read_bytes() for f in wanted)]
     assert found == []
     replies = "\n".join(site.recording.replies).encode()
     assert len(site.recording.replies) > 100 or "PYTEST_ALL" not in os.environ

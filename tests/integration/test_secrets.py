@@ -129,9 +129,7 @@ def test_registering_again_replaces_the_value(other: RecordingClient) -> None:
     assert before[str(neighbour["uuid"])] == after[str(neighbour["uuid"])]
 
 
-def test_a_changed_usage_id_works(
-    other: RecordingClient, connection: libvirt.virConnect
-) -> None:
+def test_a_changed_usage_id_works(other: RecordingClient, connection: libvirt.virConnect) -> None:
     secret = info()
     other.call("Host.registerSecrets", secrets=[secret])
     other.call("Host.registerSecrets", secrets=[{**secret, "usageID": "other/renamed"}])

@@ -156,9 +156,7 @@ def test_a_step_without_its_capability_is_told_and_changes_nothing(
     before = site.volume("listSnapshots", image)
     domain = connect_as(PROBE_ONLY)
     name = f"new-{image}" if verb == "create" else image
-    error = error_of(
-        site.call, f"Volume.{verb}", storageDomainID=domain, volumeName=name, **params
-    )
+    error = error_of(site.call, f"Volume.{verb}", storageDomainID=domain, volumeName=name, **params)
     assert error.name == "CephPermissionDenied"
     assert site.volume("listSnapshots", image) == before
 

@@ -121,7 +121,9 @@ def test_a_libvirt_without_qemu_is_told_in_its_own_words(
     connect: Callable[..., RecordingClient],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    bare = PrivateLibvirtd.start(lab_state / "h-bare", "bare", hidden=["/usr/bin/qemu-system-x86_64"])
+    bare = PrivateLibvirtd.start(
+        lab_state / "h-bare", "bare", hidden=["/usr/bin/qemu-system-x86_64"]
+    )
     try:
         daemon = start_daemon("daemon-bare", uri=bare.uri)
         error = error_of(connect(daemon).call, "Host.getCapabilities")

@@ -97,9 +97,7 @@ def make_image(ceph: CephCluster, secret_uuid: UUID) -> Iterator[MakeImage]:
     """
     made: list[RbdDisk] = []
 
-    def make(
-        pool: str = POOL, size_bytes: int = IMAGE_BYTES, *, keep: bool = False
-    ) -> RbdDisk:
+    def make(pool: str = POOL, size_bytes: int = IMAGE_BYTES, *, keep: bool = False) -> RbdDisk:
         disk = RbdDisk(pool, f"test-{uuid.uuid4().hex[:8]}", ceph.monitors, CEPH_USER, secret_uuid)
         ceph.create_image(pool, disk.image, size_bytes)
         if not keep:
