@@ -27,6 +27,8 @@ class FakeDomains:
         self.lost = self.migrating = False
         self.snapshots: list[tuple[list[str], dict[str, str], bool, str | None]] = []
         self.snapshot_error: errors.VirtcephError | None = None
+        # How many times `resume` fails before it succeeds.
+        self.resume_failures = 0
 
     def states(self) -> list[DomainState]:
         return [DomainState(VM, self.domain.name, self.status(VM))]
@@ -54,6 +56,9 @@ class FakeDomains:
         self.state = "Paused"
 
     def resume(self, vm_id: UUID) -> None:
+        if self.resume_failures:
+            self.resume_failures -= 1
+            raise errors.LibvirtUnavailable("libvirtd went away")
         self.state = "Up"
 
     def abort_job(self, vm_id: UUID) -> None:

@@ -15,6 +15,7 @@ from tests.fakes.fake_domains import VM, FakeDomains, rbd_disk
 from tests.fakes.fake_storage import FakeStorageDomains
 from virtceph import errors, request
 from virtceph.ceph.workers import NoReply
+from virtceph.host import snapshots
 from virtceph.host.drives import Planner, SnapDrive
 from virtceph.host.jobs import JobInfo, Jobs
 from virtceph.host.leases import Leases
@@ -226,3 +227,23 @@ def test_the_same_request_under_the_same_id_is_one_job(host: Host) -> None:
     host.start(asked)
     assert host.start(asked).status == "done"
     assert host.agent.froze == 1
+
+
+def test_a_resume_that_fails_at_first_is_tried_again(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "_RESUME_AGAIN_S", 0.0)
+    host.domains.resume_failures = 3
+    told = host.ask("vda", memory=f"{host.folder}/memory")
+    assert (told.status, host.domains.state) == ("done", "Up")
+
+
+def test_a_vm_that_cannot_be_resumed_is_told_and_nothing_is_left(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "_RESUME_AGAIN_S", 0.0)
+    host.domains.resume_failures = 99
+    told = host.ask("vda", memory=f"{host.folder}/memory")
+    assert told.error is not None
+    assert "still paused" in told.error.message
+    assert host.images["web-root"] == {}

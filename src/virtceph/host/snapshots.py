@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
@@ -12,8 +14,13 @@ from virtceph.host.drives import Plan, Planner, SnapDrive
 from virtceph.host.jobs import Job, Jobs
 from virtceph.host.leases import Leases, ThawResult
 from virtceph.host.making import Making, step
+from virtceph.log import facts
 from virtceph.schema import wire
 from virtceph.virt.domains import Domains
+
+log = logging.getLogger(__name__)
+
+_RESUME_TRIES, _RESUME_AGAIN_S = 5, 1.0
 
 
 @wire("DriveResult")
@@ -157,12 +164,30 @@ class Snapshots:
             with step(vm_id, "pause"):
                 self._domains.suspend(vm_id)
         try:
-            _make_or_undo(making, asked)
-        finally:
-            if was_running:
-                self._domains.resume(vm_id)
+            try:
+                making.make(asked.memory_timeout_s, asked.freeze_timeout_s)
+            finally:
+                if was_running:
+                    self._resume(vm_id)
+        except errors.SnapshotFailed:
+            # The VM runs again, or cannot be made to: nothing waits for the undoing.
+            making.undo()
+            raise
         reason = "taken with the memory of the same instant; not frozen"
         return self._noted(making, Verdict("crash", reason))
+
+    def _resume(self, vm_id: UUID) -> None:
+        """Let the VM run again, whatever became of its snapshot. Raises SnapshotFailed."""
+        for _ in range(_RESUME_TRIES - 1):
+            try:
+                self._domains.resume(vm_id)
+                return
+            except errors.VirtcephError as error:
+                # libvirt may just be restarting: a VM left paused is worse than a late job.
+                log.error("still paused %s", facts(vm=vm_id, reason=error))
+                time.sleep(_RESUME_AGAIN_S)
+        with step(vm_id, "resume; the VM is still paused"):
+            self._domains.resume(vm_id)
 
     def _noted(self, making: Making, verdict: Verdict) -> SnapshotResult:
         making.note(verdict)

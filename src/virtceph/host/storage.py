@@ -36,23 +36,13 @@ class Settings:
 
 @wire("StorageDomainInfo")
 @dataclass(frozen=True)
-class StorageDomainInfo:
-    storage_domain_id: UUID
-    name: str
-    monitors: tuple[str, ...]
-    user: str
-    secret_uuid: UUID
-    pool: str
-    namespace: str
+class StorageDomainInfo(Settings):
+    """The settings of a connected storage domain, and its cluster."""
+
     fsid: UUID
 
 
-@wire("CapsReport")
-@dataclass(frozen=True)
-class CapsReport:
-    read: bool
-    write: bool
-    blocklist: bool | None
+wire("CapsReport")(Caps)
 
 
 @wire("StorageDomainConnected")
@@ -60,7 +50,7 @@ class CapsReport:
 class StorageDomainConnected:
     fsid: UUID
     reachable: bool
-    caps: CapsReport
+    caps: Caps
 
 
 @wire("StorageDomainStats")
@@ -252,6 +242,4 @@ def _require_caps(caps: Caps, user: str) -> Caps:
 
 
 def _report(cluster: Cluster, caps: Caps) -> StorageDomainConnected:
-    return StorageDomainConnected(
-        cluster.fsid, True, CapsReport(caps.read, caps.write, caps.blocklist)
-    )
+    return StorageDomainConnected(cluster.fsid, True, caps)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from virtceph import errors, request
+from virtceph.ceph.images import Watch
 from virtceph.ceph.workers import Call, NoReply
 from virtceph.host.storage import StorageDomain, StorageDomains
 from virtceph.log import facts
@@ -19,11 +20,7 @@ _NEEDS = {"object-map": "exclusive-lock", "fast-diff": "object-map"}
 _MARGIN_S = 1.0
 
 
-@wire("Watcher")
-@dataclass(frozen=True)
-class Watcher:
-    address: str
-    client: int
+wire("Watcher")(Watch)
 
 
 @wire("VolumeInfo")
@@ -38,7 +35,7 @@ class VolumeInfo:
     created_at_s: float
     parent: str | None
     snapshots: int
-    watchers: list[Watcher]
+    watchers: list[Watch]
     lock_owner: str | None
     metadata: dict[str, str]
 
@@ -130,7 +127,7 @@ class Volumes:
             created_at_s=found.created_at_s,
             parent=found.parent,
             snapshots=len(found.snapshots),
-            watchers=[Watcher(watch.address, watch.client) for watch in found.watchers],
+            watchers=found.watchers,
             lock_owner=found.lock_owner,
             metadata=found.metadata,
         )

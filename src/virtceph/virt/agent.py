@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 from uuid import UUID
 
 import libvirt
@@ -78,12 +78,21 @@ class Agent:
             NoSuchVM, VMDown, FreezePaused, FreezeNoAgent, AlreadyFrozen, FreezeFailed,
             GuestAgentUnresponsive, LibvirtUnavailable, LaneBusy
         """
+        try:
+            return self._freeze(vm_id, timeout_s)
+        except errors.AlreadyFrozen as error:
+            # Old agents say the same of a command that their administrator blocked.
+            if self.is_frozen(vm_id, timeout_s):
+                raise
+            raise errors.FreezeFailed(vm_id, str(error.__cause__)) from error
+
+    def _freeze(self, vm_id: UUID, timeout_s: float) -> int:
         with self._domain(vm_id, timeout_s) as (domain, left_s):
             try:
                 self._limit(domain, left_s)
                 return int(domain.fsFreeze())
             except libvirt.libvirtError as error:
-                _raise_freeze_error(error, domain, vm_id, left_s)
+                raise _told(_FREEZE, error, domain, vm_id, left_s) from error
 
     def thaw(self, vm_id: UUID, timeout_s: float) -> int:
         """Thaw every file system; how many (0 when none was frozen). Blocks up to `timeout_s`.
@@ -132,7 +141,7 @@ class Agent:
                         self._limit(domain, left_s)
                         return call(domain, left_s)
                     except libvirt.libvirtError as error:
-                        _raise_thaw_error(error, domain, vm_id, left_s)
+                        raise _told(_THAW, error, domain, vm_id, left_s) from error
             except errors.GuestAgentUnresponsive:
                 if time.monotonic() >= patience_s:
                     raise
@@ -160,43 +169,43 @@ def _whole_seconds(seconds: float) -> int:
     return max(1, int(seconds))
 
 
-def _raise_common(
-    fault: AgentFault, error: libvirt.libvirtError, vm_id: UUID, timeout_s: float
-) -> None:
-    if fault is AgentFault.LOST_LIBVIRT:
-        raise errors.LibvirtUnavailable(reason_of(error)) from error
-    if fault is AgentFault.GONE:
-        raise errors.NoSuchVM(vm_id) from error
-    if fault is AgentFault.UNRESPONSIVE:
-        raise errors.GuestAgentUnresponsive(vm_id, timeout_s) from error
+@dataclass(frozen=True)
+class _Telling:
+    """What the faults of one kind of call are told as."""
+
+    paused: type[errors.FreezePaused | errors.ThawPaused]
+    no_agent: type[errors.FreezeNoAgent | errors.ThawNoAgent]
+    failed: type[errors.FreezeFailed | errors.ThawFailed]
 
 
-def _is_paused(domain: libvirt.virDomain) -> bool:
+_FREEZE = _Telling(errors.FreezePaused, errors.FreezeNoAgent, errors.FreezeFailed)
+_THAW = _Telling(errors.ThawPaused, errors.ThawNoAgent, errors.ThawFailed)
+
+
+def _told(
+    as_: _Telling,
+    error: libvirt.libvirtError,
+    domain: libvirt.virDomain,
+    vm_id: UUID,
+    timeout_s: float,
+) -> errors.VirtcephError:
+    """Our error for one of libvirt's. Blocks for a look at the domain, where that decides."""
+    match agent_fault(error):
+        case AgentFault.LOST_LIBVIRT:
+            return errors.LibvirtUnavailable(reason_of(error))
+        case AgentFault.GONE:
+            return errors.NoSuchVM(vm_id)
+        case AgentFault.UNRESPONSIVE:
+            return errors.GuestAgentUnresponsive(vm_id, timeout_s)
+        case AgentFault.NO_CHANNEL:
+            return as_.no_agent(vm_id)
+        case AgentFault.NOT_RUNNING:
+            return as_.paused(vm_id) if _is_active(domain) else errors.VMDown(vm_id)
+        case AgentFault.ALREADY_FROZEN if as_ is _FREEZE:
+            return errors.AlreadyFrozen(vm_id)
+    return as_.failed(vm_id, reason_of(error))
+
+
+def _is_active(domain: libvirt.virDomain) -> bool:
     with libvirt_faults("read the domain's state"):
         return bool(domain.isActive())
-
-
-def _raise_freeze_error(
-    error: libvirt.libvirtError, domain: libvirt.virDomain, vm_id: UUID, timeout_s: float
-) -> NoReturn:
-    fault = agent_fault(error)
-    _raise_common(fault, error, vm_id, timeout_s)
-    if fault is AgentFault.NOT_RUNNING:
-        raise (errors.FreezePaused if _is_paused(domain) else errors.VMDown)(vm_id) from error
-    if fault is AgentFault.NO_CHANNEL:
-        raise errors.FreezeNoAgent(vm_id) from error
-    if fault is AgentFault.ALREADY_FROZEN:
-        raise errors.AlreadyFrozen(vm_id) from error
-    raise errors.FreezeFailed(vm_id, reason_of(error)) from error
-
-
-def _raise_thaw_error(
-    error: libvirt.libvirtError, domain: libvirt.virDomain, vm_id: UUID, timeout_s: float
-) -> NoReturn:
-    fault = agent_fault(error)
-    _raise_common(fault, error, vm_id, timeout_s)
-    if fault is AgentFault.NOT_RUNNING:
-        raise (errors.ThawPaused if _is_paused(domain) else errors.VMDown)(vm_id) from error
-    if fault is AgentFault.NO_CHANNEL:
-        raise errors.ThawNoAgent(vm_id) from error
-    raise errors.ThawFailed(vm_id, reason_of(error)) from error
