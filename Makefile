@@ -10,12 +10,19 @@ STAMP := $(VENV)/.installed
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),,sudo )
 
 .DEFAULT_GOAL := help
-.PHONY: help packages venv check format generate test demo lab-up lab-down bench clean
+.PHONY: help python packages venv check format generate test demo lab-up lab-down bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-packages: ## install the Debian packages that the lab and the tests need
+python:
+	@[ -x $(PYTHON) ] || { \
+	  echo "installing python3, which everything else here needs"; \
+	  $(UNPRIVILEGED)apt-get update -qq && \
+	  $(UNPRIVILEGED)env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends python3 >/dev/null; \
+	}
+
+packages: python ## install the Debian packages that the lab and the tests need
 	@missing="$$($(PYTHON) -m tests.lab.packages --missing)"; \
 	if [ -n "$$missing" ]; then \
 	  echo "installing Debian packages: $$missing"; \
@@ -48,7 +55,7 @@ check: $(STAMP) ## format, lint, types, unit and wire tests: no root, no network
 test: packages venv ## install what is needed and run every test
 	$(BIN)/python -m pytest -q
 
-demo: ## show the main job on a real Ceph, libvirt and guest
+demo: python ## show the main job on a real Ceph, libvirt and guest
 	@$(PYTHON) -m tests.lab.consent
 	@$(MAKE) -s packages venv
 	@$(BIN)/python -m tests.lab.demo
