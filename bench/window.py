@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import statistics
 import subprocess
 import time
 import uuid
@@ -70,7 +71,11 @@ def _rows(
     samples = {name: Samples(name, values) for name, values in taken.items()}
     steps = [Samples(name, values) for name, values in parts.items()]
     note = f"freeze + snapshot + thaw: {'; '.join(_split(who, steps) for who in taken)}"
-    name = f"frozen window, 1 disk, {OPTION} {interval_s:g} s"
+    # Of the same round, both waited for the monitor alike: what is left is what the daemon adds.
+    pairs = zip(taken[DAEMON], taken[BARE], strict=True)
+    added_ms = statistics.median(ours - bare for ours, bare in pairs)
+    note += f"; within a round {DAEMON} {added_ms:+.0f} ms"
+    name = f"frozen window, 1 disk, monitor's turn {interval_s:g} s"
     yield Row(name, "ms", samples[DAEMON], samples[BARE], GOAL, note, steps)
     yield Row(f"… against the {SHELL}", "ms", samples[DAEMON], samples[SHELL])
 
