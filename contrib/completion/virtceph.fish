@@ -66,6 +66,9 @@ complete -c virtceph -n '__virtceph_after VM getInfo' -a '(__virtceph_ask vmID n
 complete -c virtceph -n '__virtceph_after VM' -a freeze -d "Freeze the mounted file systems of a running VM, for a limited time."
 complete -c virtceph -n '__virtceph_after VM freeze' -a '(__virtceph_ask vmID name Host getVMList)'
 complete -c virtceph -n '__virtceph_after VM freeze' -a 'timeout='
+complete -c virtceph -n '__virtceph_after VM' -a extendFreeze -d "Let a freeze last longer."
+complete -c virtceph -n '__virtceph_after VM extendFreeze' -a '(__virtceph_ask vmID name Host getVMList)'
+complete -c virtceph -n '__virtceph_after VM extendFreeze' -a 'timeout='
 complete -c virtceph -n '__virtceph_after VM' -a thaw -d "Thaw the file systems of a VM."
 complete -c virtceph -n '__virtceph_after VM thaw' -a '(__virtceph_ask vmID name Host getVMList)'
 complete -c virtceph -n '__virtceph_after VM thaw' -a '"force=true" "force=false"'

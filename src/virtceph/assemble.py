@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from uuid import UUID
 
 from virtceph import config
@@ -16,6 +17,7 @@ from virtceph.host.host import Host
 from virtceph.host.jobs import Jobs
 from virtceph.host.leases import Leases
 from virtceph.host.paths import Exchange
+from virtceph.host.records import LeaseRecords
 from virtceph.host.secrets import Secrets
 from virtceph.host.snapshots import Snapshots
 from virtceph.host.storage import StorageDomains
@@ -76,6 +78,7 @@ class Assembly:
         try:
             # What a crashed predecessor left.
             self.secrets.clear()
+            self.host.leases.adopt()
         except BaseException:
             self._connection.close()
             raise
@@ -88,7 +91,13 @@ class Assembly:
         storage = StorageDomains(
             self.secrets.key, op_timeout_s=settings.ceph.op_timeout_s, workers=settings.ceph.workers
         )
-        leases = Leases(domains, agent, rescuer, settings.libvirt.agent_timeout_s)
+        leases = Leases(
+            domains,
+            agent,
+            rescuer,
+            settings.libvirt.agent_timeout_s,
+            LeaseRecords(Path(settings.daemon.runtime_dir) / "leases"),
+        )
         encode = Codec(contract).encoder(FieldSpec("result", "SnapshotResult"))
         jobs = Jobs(encode, lambda error: self.dispatcher.error_data(error))
         planner = Planner(storage, Exchange(settings.daemon.exchange_dirs))

@@ -226,6 +226,12 @@ class AlreadyFrozen(FreezeError, StateError):
 
 
 @fact
+class NotFrozen(FreezeError, StateError):
+    detail = "VM {vm_id} has no freeze that could be extended"
+    vm_id: UUID
+
+
+@fact
 class FrozenByAnother(FreezeError, StateError):
     detail = "VM {vm_id} is frozen by {owner}"
     vm_id: UUID

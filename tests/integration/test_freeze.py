@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 import uuid
@@ -121,6 +122,61 @@ def test_a_lease_that_runs_out_is_thawed_by_the_daemon(site: Site, thawed: Guest
     site.call("VM.freeze", vmID=thawed.uuid, timeout=1)
     time.sleep(1)
     wait_until_thawed(thawed, 3)
+
+
+def test_an_extended_lease_lasts_longer(site: Site, thawed: Guest) -> None:
+    window = site.call("VM.freeze", vmID=thawed.uuid, timeout=2)
+    extended = site.call("VM.extendFreeze", vmID=thawed.uuid, timeout=30)
+    assert extended["windowID"] == window["windowID"]
+    assert 25 < extended["expiresIn"] <= 30
+    time.sleep(2.5)
+    assert guest_says(thawed) == "frozen"
+    assert site.call("VM.thaw", vmID=thawed.uuid)["intact"] is True
+    error = error_of(site.call, "VM.extendFreeze", vmID=thawed.uuid, timeout=30)
+    assert (error.code, error.name) == (76, "NotFrozen")
+
+
+def test_only_its_owner_extends_a_freeze(site: Site, thawed: Guest) -> None:
+    site.call("VM.freeze", vmID=thawed.uuid, timeout=30)
+    error = as_member(site, "VM.extendFreeze", vmID=thawed.uuid, timeout=60)["error"]
+    assert error["data"]["error"] == "FrozenByAnother"
+
+
+@pytest.fixture
+def unwritable(site: Site) -> Iterator[Callable[[], None]]:
+    """Makes the daemon's folder of lease records one that it may not write to."""
+    folder = site.daemon.folder / "run/leases"
+    folder.mkdir(exist_ok=True)
+    before = folder.stat()
+
+    def forbid() -> None:
+        os.chown(folder, 0, 0)
+        folder.chmod(0o555)
+
+    yield forbid
+    account = user.ensure()
+    os.chown(folder, account.uid, account.gid)
+    folder.chmod(before.st_mode & 0o777)
+
+
+def test_a_freeze_that_cannot_be_recorded_is_refused_and_the_guest_not_asked(
+    site: Site, thawed: Guest, unwritable: Callable[[], None]
+) -> None:
+    unwritable()
+    error = error_of(site.call, "VM.freeze", vmID=thawed.uuid, timeout=20)
+    assert (error.code, error.name) == (76, "FreezeFailed")
+    assert "recorded" in error.data["reason"]
+    assert guest_says(thawed) == "thawed"
+
+
+def test_a_longer_lease_that_cannot_be_recorded_leaves_the_old_one(
+    site: Site, thawed: Guest, unwritable: Callable[[], None]
+) -> None:
+    site.call("VM.freeze", vmID=thawed.uuid, timeout=20)
+    unwritable()
+    error = error_of(site.call, "VM.extendFreeze", vmID=thawed.uuid, timeout=300)
+    assert error.name == "FreezeFailed"
+    assert site.call("VM.getFreezeStatus", vmID=thawed.uuid)["lease"]["expiresIn"] <= 20
 
 
 def test_no_time_given_means_the_eight_minutes_engines_assume(site: Site, thawed: Guest) -> None:

@@ -271,6 +271,41 @@ def test_a_crash_leaves_secrets_that_the_next_start_clears(
     again.stop()
 
 
+@pytest.mark.parametrize("thaw_in_time", [True, False])
+def test_a_killed_daemon_finds_its_leases_again(
+    rough: Rough,
+    guest: Guest,
+    start_daemon: Callable[..., Daemon],
+    connect: Callable[..., RecordingClient],
+    thaw_in_time: bool,
+) -> None:
+    overrides = {"secrets": {"usage_prefix": "again/"}}
+    daemon = start_daemon("daemon-again", uri=rough.libvirtd.uri, overrides=overrides)
+    window = connect(daemon).call("VM.freeze", vmID=guest.uuid, timeout=60 if thaw_in_time else 2)
+    daemon.kill()
+    assert guest_says(guest) == "frozen"
+    if not thaw_in_time:
+        time.sleep(2)
+    again = start_daemon("daemon-again", uri=rough.libvirtd.uri, overrides=overrides)
+    client = connect(again)
+    if thaw_in_time:
+        lease = client.call("VM.getFreezeStatus", vmID=guest.uuid)["lease"]
+        assert lease["windowID"] == window["windowID"]
+        assert lease["owner"] == "unix:root"
+        assert 30 < lease["expiresIn"] < 60
+        result = client.call("VM.thaw", vmID=guest.uuid)
+        assert (result["windowID"], result["intact"]) == (window["windowID"], True)
+    else:
+        deadline_s = time.monotonic() + 3
+        # The record goes last, when the guest itself has said that it is thawed.
+        while list((again.folder / "run/leases").iterdir()):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.1)
+    assert guest_says(guest) == "thawed"
+    assert list((again.folder / "run/leases").iterdir()) == []
+    again.stop()
+
+
 def test_a_vm_that_ends_while_it_is_frozen_is_told(rough: Rough, guest: Guest) -> None:
     rough.site.call("VM.freeze", vmID=guest.uuid, timeout=60)
     with rough.libvirtd.connection() as connection:

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -15,6 +17,7 @@ from tests.fakes.fake_domains import VM, FakeDomains
 from virtceph import errors, request
 from virtceph.host import leasebook, leases, rescue
 from virtceph.host.leases import Leases, ThawResult
+from virtceph.host.records import LeaseRecord, LeaseRecords, boottime_s
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +38,13 @@ def domains() -> FakeDomains:
 
 
 @pytest.fixture
-def book(agent: FakeAgent, domains: FakeDomains) -> Iterator[Leases]:
-    made = Leases(domains, agent, agent, 0.2)  # type: ignore[arg-type]
+def records(tmp_path: Path) -> LeaseRecords:
+    return LeaseRecords(tmp_path / "leases")
+
+
+@pytest.fixture
+def book(agent: FakeAgent, domains: FakeDomains, records: LeaseRecords) -> Iterator[Leases]:
+    made = Leases(domains, agent, agent, 0.2, records)  # type: ignore[arg-type]
     yield made
     agent.in_freeze = agent.in_thaw = lambda: None
     agent.wake()
@@ -326,9 +334,9 @@ def test_a_thaw_of_a_guest_that_is_gone_ends_its_window(
 
 
 def test_close_thaws_every_guest_and_takes_no_new_freeze(
-    agent: FakeAgent, domains: FakeDomains
+    agent: FakeAgent, domains: FakeDomains, records: LeaseRecords
 ) -> None:
-    made = Leases(domains, agent, agent, 0.2)  # type: ignore[arg-type]
+    made = Leases(domains, agent, agent, 0.2, records)  # type: ignore[arg-type]
     made.freeze(VM, 60)
     told = heard(made)
     made.close(2)
@@ -339,9 +347,12 @@ def test_close_thaws_every_guest_and_takes_no_new_freeze(
 
 
 def test_close_says_which_guests_are_left_frozen(
-    agent: FakeAgent, domains: FakeDomains, caplog: pytest.LogCaptureFixture
+    agent: FakeAgent,
+    domains: FakeDomains,
+    records: LeaseRecords,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    made = Leases(domains, agent, agent, 0.2)  # type: ignore[arg-type]
+    made = Leases(domains, agent, agent, 0.2, records)  # type: ignore[arg-type]
     made.freeze(VM, 60)
     agent.mood = "silent"
     made.close(0.05)
@@ -487,3 +498,101 @@ def test_the_status_tells_what_the_guest_says_and_the_lease(book: Leases, agent:
     status = book.status(VM)
     assert status.guest == "unknown"
     assert "no answer" in (status.reason or "")
+
+
+# --- records ---
+
+
+def crashed(records: LeaseRecords, left_s: float, filesystems: int = 2) -> LeaseRecord:
+    """What a daemon that was killed left on disk."""
+    record = LeaseRecord(
+        VM, UUID(int=5), "alice", time.time(), boottime_s() + left_s, filesystems, [("/", ["vda"])]
+    )
+    records.put(record)
+    return record
+
+
+def test_a_freeze_is_on_disk_before_the_guest_is_asked(
+    book: Leases, agent: FakeAgent, records: LeaseRecords
+) -> None:
+    seen: list[list[LeaseRecord]] = []
+    agent.in_freeze = lambda: seen.append(records.load())
+    book.freeze(VM, 60)
+    assert [(r.vm_id, r.owner, r.filesystems) for r in seen[0]] == [(VM, "alice", 0)]
+    (after,) = records.load()
+    assert after.filesystems == 2
+    assert 55 < after.left_s() <= 60
+    book.thaw(VM, force=False)
+    assert records.load() == []
+
+
+def test_a_freeze_that_cannot_be_recorded_is_refused_and_the_guest_not_asked(
+    book: Leases, agent: FakeAgent, tmp_path: Path
+) -> None:
+    (tmp_path / "leases").write_text("in the way")
+    with pytest.raises(errors.FreezeFailed, match="cannot be recorded"):
+        book.freeze(VM, 60)
+    assert not agent.froze
+    assert not book.frozen_count()
+
+
+def test_a_lease_found_on_disk_keeps_its_deadline_its_owner_and_its_freeze(
+    book: Leases, agent: FakeAgent, records: LeaseRecords
+) -> None:
+    agent.frozen = True
+    record = crashed(records, 60)
+    book.adopt()
+    window = book.window_of(VM)
+    assert window is not None
+    assert (window.id, window.owner) == (record.window_id, "alice")
+    assert 55 < window.left_s() <= 60
+    assert [fs.mountpoint for fs in window.mounted or []] == ["/"]
+    assert book.thaw(VM, force=False).intact
+
+
+@pytest.mark.parametrize(("left_s", "filesystems"), [(-5.0, 2), (60.0, 0)])
+def test_a_lease_found_overdue_or_unconfirmed_is_thawed_and_not_intact(
+    book: Leases, agent: FakeAgent, records: LeaseRecords, left_s: float, filesystems: int
+) -> None:
+    agent.frozen = True
+    crashed(records, left_s, filesystems)
+    book.adopt()
+    window = book.window_of(VM)
+    assert window is not None
+    until(lambda: window.result is not None)
+    assert not agent.frozen
+    assert window.result is not None
+    assert not window.result.intact
+    assert records.load() == []
+
+
+def test_an_extended_lease_lasts_longer_and_is_on_disk(book: Leases, records: LeaseRecords) -> None:
+    window_id = book.freeze(VM, 5).window_id
+    extended = book.extend(VM, 60)
+    assert (extended.window_id, extended.expires_in_s > 55) == (window_id, True)
+    assert records.load()[0].left_s() > 55
+    assert book.extend(VM, 1).expires_in_s > 55
+
+
+def test_only_its_owner_extends_a_freeze_and_only_while_it_lasts(book: Leases) -> None:
+    with pytest.raises(errors.NotFrozen):
+        book.extend(VM, 60)
+    book.freeze(VM, 60)
+    as_caller("bob")
+    with pytest.raises(errors.FrozenByAnother):
+        book.extend(VM, 600)
+    as_caller("alice")
+    book.thaw(VM, force=False)
+    with pytest.raises(errors.NotFrozen):
+        book.extend(VM, 60)
+
+
+def test_records_of_another_boot_are_removed_and_nonsense_is_left_alone(
+    records: LeaseRecords, tmp_path: Path
+) -> None:
+    crashed(records, 60)
+    path = tmp_path / "leases" / f"{VM}.json"
+    path.write_text(path.read_text().replace('"boot_id": "', '"boot_id": "not-'))
+    (tmp_path / "leases" / "nonsense.json").write_text("[]")
+    assert records.load() == []
+    assert [p.name for p in (tmp_path / "leases").iterdir()] == ["nonsense.json"]

@@ -21,6 +21,7 @@ from virtceph.host.jobs import JobInfo, Jobs
 from virtceph.host.leases import Leases
 from virtceph.host.making import Making
 from virtceph.host.paths import Exchange
+from virtceph.host.records import LeaseRecords
 from virtceph.host.snapshots import SnapshotRequest, Snapshots
 from virtceph.virt.xml import Disk
 
@@ -38,7 +39,7 @@ class Host:
         self.images = self.storage.one.images.by_name
         domains: Any = self.domains
         agent: Any = self.agent
-        self.leases = Leases(domains, agent, agent, 0.1)
+        self.leases = Leases(domains, agent, agent, 0.1, LeaseRecords(folder / "leases"))
         self.jobs = Jobs(lambda result: result, lambda error: error)
         storage: Any = self.storage
         self.planner = Planner(storage, Exchange([str(folder)]))

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from virtceph import errors
+from virtceph.host.records import LeaseRecords
 from virtceph.host.windows import ThawResult, Window
 from virtceph.log import facts
 
@@ -23,7 +24,8 @@ _THAW_UNDER_WAY_S = 10.0
 class Windows:
     """The open windows of this host, at most one for each VM. Threads meet here, under one lock."""
 
-    def __init__(self) -> None:
+    def __init__(self, records: LeaseRecords) -> None:
+        self._records = records
         self._open: dict[UUID, Window] = {}
         self._thaws: Counter[UUID] = Counter()
         self._changed = threading.Condition()
@@ -57,19 +59,67 @@ class Windows:
             deadline_s = time.monotonic() + timeout_s
             window = self._open.get(vm_id)
             if window is None:
-                window = self._open[vm_id] = Window(vm_id, owner, deadline_s)
+                window = Window(vm_id, owner, deadline_s)
+                self._record(window)
+                self._open[vm_id] = window
                 return window, True
             if window.owner != owner:
                 raise errors.FrozenByAnother(vm_id, window.owner)
             if window.state != "frozen":
                 raise errors.FreezeFailed(vm_id, f"an earlier freeze is still {window.state}")
-            window.deadline_s = max(window.deadline_s, deadline_s)
+            self._extend(window, deadline_s)
             return window, False
+
+    def extend(self, vm_id: UUID, owner: str, timeout_s: float) -> Window:
+        """The owner's open window, its deadline no earlier than before. Blocks on the disk.
+
+        Raises:
+            NotFrozen: there is none, or it is being thawed.
+            FrozenByAnother, FreezeFailed (the longer lease could not be recorded; the old one holds)
+        """
+        with self._changed:
+            window = self._open.get(vm_id)
+            if window is None or window.state != "frozen":
+                raise errors.NotFrozen(vm_id)
+            if window.owner != owner:
+                raise errors.FrozenByAnother(vm_id, window.owner)
+            self._extend(window, time.monotonic() + timeout_s)
+            return window
+
+    def adopt(self) -> list[Window]:
+        """Take over the windows that a daemon before this one left on disk: those that run keep their
+        deadline, the others are thawed from now on. Blocks on the disk."""
+        with self._changed:
+            for record in self._records.load():
+                self._open[record.vm_id] = Window.of_record(record)
+            self._changed.notify_all()
+            return list(self._open.values())
+
+    def _extend(self, window: Window, deadline_s: float) -> None:
+        before_s = window.deadline_s
+        window.deadline_s = max(before_s, deadline_s)
+        try:
+            self._record(window)
+        except errors.FreezeFailed:
+            window.deadline_s = before_s
+            raise
+
+    def _record(self, window: Window) -> None:
+        try:
+            self._records.put(window.record())
+        except OSError as error:
+            reason = f"its lease cannot be recorded: {error.strerror}"
+            raise errors.FreezeFailed(window.vm_id, reason) from error
 
     def frozen(self, window: Window, filesystems: int) -> bool:
         """The guest is frozen; False when nobody wants that any more (it is thawed from now on)."""
         with self._changed:
             window.filesystems = filesystems
+            try:
+                self._record(window)
+            except errors.FreezeFailed:
+                # The first record holds: a daemon that finds it undoes the freeze.
+                log.exception("record not renewed %s", facts(vm=window.vm_id, window=window.id))
             window.state = "thawing" if window.unwanted else "frozen"
             if window.unwanted:
                 window.deadline_s = time.monotonic()
@@ -165,6 +215,7 @@ class Windows:
             result = window.result = _outcome(window, count, reason)
             window.state = "ended"
             del self._open[window.vm_id]
+            self._records.remove(window.vm_id)
             listeners, window.at_end = window.at_end, []
             self._changed.notify_all()
         _log_end(window, result)

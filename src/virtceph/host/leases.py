@@ -17,13 +17,29 @@ from uuid import UUID
 
 from virtceph import errors, request
 from virtceph.host.leasebook import Windows
+from virtceph.host.records import LeaseRecords
 from virtceph.host.rescue import GONE, Rescue, thaw_guest
-from virtceph.host.windows import FreezeResult, FreezeStatus, Lease, ThawResult, Window
+from virtceph.host.windows import (
+    FreezeResult,
+    FreezeStatus,
+    Lease,
+    LeaseExtended,
+    ThawResult,
+    Window,
+)
 from virtceph.log import facts
 from virtceph.virt.agent import Agent, FileSystem
 from virtceph.virt.domains import Domains
 
-__all__ = ["FreezeResult", "FreezeStatus", "Lease", "Leases", "ThawResult", "Window"]
+__all__ = [
+    "FreezeResult",
+    "FreezeStatus",
+    "Lease",
+    "LeaseExtended",
+    "Leases",
+    "ThawResult",
+    "Window",
+]
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +63,16 @@ class Leases:
     thaws that nobody waits for."""
 
     def __init__(
-        self, domains: Domains, agent: Agent, rescuer: Agent, agent_timeout_s: float
+        self,
+        domains: Domains,
+        agent: Agent,
+        rescuer: Agent,
+        agent_timeout_s: float,
+        records: LeaseRecords,
     ) -> None:
         self._domains, self._agent = domains, agent
         self._agent_timeout_s = agent_timeout_s
-        self._windows = Windows()
+        self._windows = Windows(records)
         self._rescue = Rescue(self._windows, rescuer)
 
     # --- verbs ---
@@ -79,6 +100,26 @@ class Leases:
                 ),
             )
         return FreezeResult(window.id, window.filesystems, window.left_s())
+
+    def extend(self, vm_id: UUID, timeout_s: float) -> LeaseExtended:
+        """Let the caller's freeze last until `timeout_s` from now, unless it lasts longer already.
+
+        Raises:
+            NotFrozen, FrozenByAnother, FreezeFailed
+        """
+        window = self._windows.extend(vm_id, request.current().caller, timeout_s)
+        log.info("extended %s", facts(vm=vm_id, window=window.id, left_s=window.left_s()))
+        return LeaseExtended(window.id, window.left_s())
+
+    def adopt(self) -> None:
+        """Take over what a daemon before this one left frozen. Blocks on the disk."""
+        for window in self._windows.adopt():
+            log.warning(
+                "found a lease %s",
+                facts(
+                    vm=window.vm_id, window=window.id, state=window.state, left_s=window.left_s()
+                ),
+            )
 
     def thaw(self, vm_id: UUID, force: bool) -> ThawResult:
         """Thaw a guest; whether its freeze held. Blocks. A guest that is not frozen is thawed already.

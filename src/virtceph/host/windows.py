@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
+from virtceph.host.records import LeaseRecord, boottime_s
 from virtceph.schema import wire
 from virtceph.virt.agent import FileSystem
 
@@ -16,6 +17,13 @@ from virtceph.virt.agent import FileSystem
 class FreezeResult:
     window_id: UUID
     filesystems: int
+    expires_in_s: float
+
+
+@wire("LeaseExtended")
+@dataclass(frozen=True)
+class LeaseExtended:
+    window_id: UUID
     expires_in_s: float
 
 
@@ -81,6 +89,41 @@ class Window:
         if self.state == "freezing" or self.rescued:
             return float("inf")
         return max(self.deadline_s, self.next_try_s)
+
+    def record(self) -> LeaseRecord:
+        """The window as it is kept on disk."""
+        told = self.mounted
+        mounted = None if told is None else [(fs.mountpoint, list(fs.targets)) for fs in told]
+        return LeaseRecord(
+            self.vm_id,
+            self.id,
+            self.owner,
+            self.since_s,
+            boottime_s() + self.deadline_s - time.monotonic(),
+            self.filesystems,
+            mounted,
+        )
+
+    @classmethod
+    def of_record(cls, record: LeaseRecord) -> Window:
+        """The window that a daemon before this one left. One that was never confirmed is to be undone."""
+        now_s = time.monotonic()
+        known = record.filesystems > 0
+        mounted = None
+        if record.mounted is not None:
+            mounted = [FileSystem(point, tuple(targets)) for point, targets in record.mounted]
+        return cls(
+            record.vm_id,
+            record.owner,
+            now_s + record.left_s() if known else now_s,
+            id=record.window_id,
+            state="frozen" if known else "uncertain",
+            since_s=record.since_s,
+            began_s=now_s - max(0.0, time.time() - record.since_s),
+            filesystems=record.filesystems,
+            mounted=mounted,
+            broken=None if known else "the freeze was not confirmed",
+        )
 
     def lease(self) -> Lease:
         """The window as callers are told of it."""

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from virtceph.host.drives import SnapDrive
 from virtceph.host.host import Host
-from virtceph.host.leases import FreezeResult, FreezeStatus, ThawResult
+from virtceph.host.leases import FreezeResult, FreezeStatus, LeaseExtended, ThawResult
 from virtceph.host.snapshots import SnapshotRequest
 from virtceph.host.vms import VMInfo
 from virtceph.verbs.registry import verb
@@ -35,6 +35,17 @@ def freeze(host: Host, vm_id: UUID, timeout_s: float) -> FreezeResult:
             that it is thawed.
     """
     return host.leases.freeze(vm_id, timeout_s)
+
+
+@verb("VM.extendFreeze")
+def extend_freeze(host: Host, vm_id: UUID, timeout_s: float) -> LeaseExtended:
+    """Let a freeze last until `timeout_s` from now. Blocks on the disk only.
+
+    Raises:
+        NotFrozen, FrozenByAnother: as they say.
+        FreezeFailed: the longer lease could not be recorded; the old one holds.
+    """
+    return host.leases.extend(vm_id, timeout_s)
 
 
 @verb("VM.thaw")
