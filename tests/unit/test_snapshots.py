@@ -248,3 +248,21 @@ def test_a_vm_that_cannot_be_resumed_is_told_and_nothing_is_left(
     assert told.error is not None
     assert "still paused" in told.error.message
     assert host.images["web-root"] == {}
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_only_a_snapshot_that_was_begun_is_undone(host: Host, begun: bool) -> None:
+    """One that was not begun and is there all the same is somebody else's of the same name."""
+    worker = host.storage.one.worker
+    worker.outcomes["web-data"] = NoReply(begun=begun)
+    run = worker.run
+
+    def meanwhile(calls: list[Any], deadline_s: float) -> list[Any]:
+        if calls[0].operation == "create_snapshot":
+            host.images["web-data"]["s"] = "theirs"
+        return run(calls, deadline_s)
+
+    worker.run = meanwhile  # type: ignore[method-assign]
+    assert host.ask("vda", "vdb").status == "failed"
+    assert host.images["web-root"] == {}
+    assert host.images["web-data"] == ({} if begun else {"s": "theirs"})

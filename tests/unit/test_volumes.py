@@ -148,9 +148,18 @@ def test_a_deletion_that_takes_too_long_is_no_success(volumes: Volumes, answers:
         volumes.delete(STORAGE_DOMAIN, "web-root")
 
 
-def test_a_snapshot_that_is_there_is_told(volumes: Volumes, images: Images) -> None:
-    images.snapshots_there = {"s"}
+def test_a_snapshot_that_is_there_is_told(volumes: Volumes, answers: list[Any]) -> None:
+    answers.append(errors.SnapshotExists("web-root", "s"))
     with pytest.raises(errors.SnapshotExists):
+        volumes.create_snapshot(STORAGE_DOMAIN, "web-root", "s")
+
+
+def test_a_snapshot_of_before_is_not_taken_for_one_that_was_never_begun(
+    volumes: Volumes, images: Images, answers: list[Any]
+) -> None:
+    images.snapshots_there = {"s"}
+    answers.append(NoReply(begun=False))
+    with pytest.raises(errors.CephUnavailable, match="could not be opened"):
         volumes.create_snapshot(STORAGE_DOMAIN, "web-root", "s")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -87,8 +87,11 @@ class Snapshot:
 class Images:
     """The images of one pool and namespace, as one user."""
 
-    def __init__(self, cluster: Cluster, pool: PoolSpec) -> None:
+    def __init__(
+        self, cluster: Cluster, pool: PoolSpec, on_begin: Callable[[], None] = lambda: None
+    ) -> None:
         self._cluster, self.pool, self._user = cluster, pool, cluster.spec.user
+        self._on_begin = on_begin
 
     @property
     def _ioctx(self) -> rados.Ioctx:
@@ -223,11 +226,15 @@ class Images:
 
     def create_snapshot(self, name: str, snapshot: str) -> None:
         """Make a snapshot. Worker only: a stalled lock owner makes librbd wait, and after about
-        30 s put that owner on the blocklist. Raises NoSuchVolume, SnapshotExists."""
+        30 s put that owner on the blocklist. `on_begin` is called when the name was seen free, just
+        before the snapshot is asked for. Raises NoSuchVolume, SnapshotExists."""
         with (
             self.opened(name, read_only=False) as image,
             ceph_faults("create the snapshot", self._user, exists=SnapshotExists(name, snapshot)),
         ):
+            if any(snap["name"] == snapshot for snap in image.list_snaps()):
+                raise SnapshotExists(name, snapshot)
+            self._on_begin()
             image.create_snap(snapshot)
 
     def remove_snapshot(self, name: str, snapshot: str) -> None:

@@ -12,6 +12,8 @@ from virtceph.errors import CephFailed, VirtcephError, all_errors, facts_of
 from virtceph.sensitive import Sensitive
 
 MAX_LINE_BYTES = 1 << 20
+# Operations whose worker says, before it replies, that what cannot be taken back begins now.
+ANNOUNCED = frozenset({"create_snapshot"})
 
 
 def dump(message: dict[str, Any]) -> bytes:

@@ -53,7 +53,9 @@ class Worker:
     def _run(self, cluster: Cluster, request: dict[str, Any]) -> None:
         reply: dict[str, Any] = {"id": request["id"]}
         try:
-            images = Images(cluster, PoolSpec(request["pool"], request["namespace"]))
+            begun = {"id": request["id"], "begun": True}
+            pool = PoolSpec(request["pool"], request["namespace"])
+            images = Images(cluster, pool, on_begin=lambda: self._send(begun))
             reply["result"] = OPERATIONS[request["operation"]](images, **request["arguments"])
         except VirtcephError as error:
             reply["error"] = wire.dump_error(error)

@@ -36,7 +36,14 @@ class Call:
 
 
 class NoReply(Exception):
-    """The worker gave no answer in time, or died; it is killed by now, and the outcome unknown."""
+    """The worker gave no answer in time, or died; it is killed by now, and the outcome unknown.
+
+    `begun` is False only when it is known that nothing had been asked of the cluster yet.
+    """
+
+    def __init__(self, begun: bool = True) -> None:
+        super().__init__()
+        self.begun = begun
 
 
 Outcome = Any | VirtcephError | NoReply
@@ -81,7 +88,7 @@ class WorkerProcess:
         """Run all calls at once; for each its result, its error, or NoReply. Blocks until the last
         answer or `deadline_s` (monotonic); a worker that is late is killed."""
         ids = {}
-        outcomes: list[Outcome] = [NoReply()] * len(calls)
+        outcomes: list[Outcome] = [NoReply(c.operation not in wire.ANNOUNCED) for c in calls]
         try:
             for index, call in enumerate(calls):
                 self._next_id += 1
@@ -99,6 +106,9 @@ class WorkerProcess:
                 )
             while ids:
                 reply = self._read(deadline_s)
+                if "begun" in reply:
+                    outcomes[ids[reply["id"]]] = NoReply(begun=True)
+                    continue
                 index = ids.pop(reply["id"])
                 error = reply.get("error")
                 outcomes[index] = wire.load_error(error) if error else reply.get("result")

@@ -22,7 +22,7 @@ FREEZE_LEASE_S = 30.0
 _ALWAYS_PASSED: dict[str, dict[str, Any]] = {"VM.freeze": {"timeout": FREEZE_LEASE_S}}
 
 _JOB_ENDED = frozenset({"done", "aborted", "failed"})
-_POLL_FIRST_S, _POLL_LAST_S = 0.1, 2.0
+_POLL_FIRST_S, _POLL_LAST_S = 0.02, 2.0
 
 
 class Client:

@@ -101,8 +101,8 @@ class Making:
             for (_, drives), group in zip(groups, results, strict=True)
             for drive, outcome in zip(drives, group, strict=True)
         ]
-        # One without a reply may have been made all the same.
-        self._made = [d for d, o in outcomes if not isinstance(o, errors.VirtcephError)]
+        # One without a reply may have been made all the same, once it had begun.
+        self._made = [d for d, o in outcomes if _may_be_made(o)]
         for drive, outcome in outcomes:
             self._require(drive, outcome)
 
@@ -176,6 +176,12 @@ def step(vm_id: UUID, name: str) -> Iterator[None]:
         raise
     except errors.VirtcephError as error:
         raise errors.SnapshotFailed(vm_id, name, error.message) from error
+
+
+def _may_be_made(outcome: Outcome) -> bool:
+    if isinstance(outcome, NoReply):
+        return outcome.begun
+    return not isinstance(outcome, errors.VirtcephError)
 
 
 def _names(drive: RbdDrive) -> dict[str, str]:

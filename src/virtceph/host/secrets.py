@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -94,11 +94,7 @@ class Secrets:
             new = {s.uuid: _Held(s.definition(), s.password, now_s) for s in secrets}
             kept = {u: h for u, h in self._held.items() if u not in leaving}
             self._held = {**kept, **new}
-        for secret in secrets:
-            log.info(
-                "registered secret %s",
-                facts(uuid=secret.uuid, type=secret.usage_type, usage=secret.usage_id),
-            )
+        _log_all("registered secrets", [secret.uuid for secret in secrets])
         self._tell_removed(leaving)
 
     def unregister(self, uuids: list[UUID]) -> None:
@@ -109,7 +105,7 @@ class Secrets:
             SecretUnregistrationFailed: libvirt refused; those before it are removed.
         """
         session = self._open_session()
-        removed: set[UUID] = set()
+        removed: list[UUID] = []
         try:
             with self._lock:
                 ours = self._ours(session)
@@ -117,11 +113,17 @@ class Secrets:
                 for uuid in uuids:
                     if uuid in known and uuid not in ours:
                         raise errors.ForeignSecretKept(uuid)
-                for uuid in uuids:
-                    self._remove(session, uuid, known)
-                    removed.add(uuid)
+                try:
+                    for uuid in uuids:
+                        if uuid in known:
+                            _remove(session, uuid)
+                        removed.append(uuid)
+                finally:
+                    gone = set(removed)
+                    self._held = {u: h for u, h in self._held.items() if u not in gone}
         finally:
-            self._tell_removed(removed)
+            _log_all("unregistered secrets", removed)
+            self._tell_removed(set(removed))
 
     def clear(self) -> None:
         """Remove every secret of ours from libvirt and from memory; one that fails is logged and
@@ -273,15 +275,6 @@ class Secrets:
             if held is not None:
                 _attempt(lambda held=held: session.put(held.definition, held.value))  # type: ignore[misc]
 
-    def _remove(self, session: SecretSession, uuid: UUID, known: set[UUID]) -> None:
-        if uuid in known:
-            try:
-                session.remove(uuid)
-            except errors.LibvirtFailed as error:
-                raise errors.SecretUnregistrationFailed(uuid, error.reason) from error
-            log.info("unregistered secret %s", facts(uuid=uuid))
-        self._held = {u: h for u, h in self._held.items() if u != uuid}
-
     def _tell_removed(self, uuids: set[UUID]) -> None:
         if uuids:
             self._on_removed(uuids)
@@ -292,3 +285,16 @@ def _attempt(undo: Callable[[], None]) -> None:
         undo()
     except errors.LibvirtFailed as error:
         log.error("could not undo %s", facts(reason=error.reason))
+
+
+def _remove(session: SecretSession, uuid: UUID) -> None:
+    try:
+        session.remove(uuid)
+    except errors.LibvirtFailed as error:
+        raise errors.SecretUnregistrationFailed(uuid, error.reason) from error
+
+
+def _log_all(what: str, uuids: Sequence[UUID]) -> None:
+    # One line for all: a line for each took as long as libvirt did.
+    if uuids:
+        log.info("%s %s", what, facts(count=len(uuids), uuids=",".join(map(str, uuids))))

@@ -144,13 +144,15 @@ class Volumes:
             NoSuchVolume, SnapshotExists, LockOwnerStalled, CephPermissionDenied
         """
         domain = self._storage.get(storage_domain_id)
-        if domain.images.has_snapshot(name, snapshot):
-            raise errors.SnapshotExists(name, snapshot)
         outcome = _run(
             domain, "create_snapshot", self._snapshot_timeout_s, name=name, snapshot=snapshot
         )
-        if isinstance(outcome, NoReply) and not domain.images.has_snapshot(name, snapshot):
-            raise errors.LockOwnerStalled(name, self._snapshot_timeout_s)
+        if isinstance(outcome, NoReply):
+            if not outcome.begun:
+                raise errors.CephUnavailable("the image could not be opened in time")
+            # Its name was free, so a snapshot that is there now is the one that was asked for.
+            if not domain.images.has_snapshot(name, snapshot):
+                raise errors.LockOwnerStalled(name, self._snapshot_timeout_s)
         log.info("made snapshot %s", facts(image=f"{domain.pool}/{name}", snapshot=snapshot))
 
     def delete_snapshot(self, storage_domain_id: UUID, name: str, snapshot: str) -> None:
