@@ -38,6 +38,8 @@ class SecretSession:
 
     def __init__(self, connection: libvirt.virConnect) -> None:
         self._connection = connection
+        # Listing hands out handles; removing by them spares a look-up each.
+        self._handles: dict[UUID, libvirt.virSecret] = {}
 
     def list_private_ephemeral(self) -> list[Definition]:
         """The secrets that are neither readable nor kept on disk."""
@@ -49,13 +51,11 @@ class SecretSession:
 
     def _list(self, flags: int) -> list[Definition]:
         with libvirt_faults("list secrets"):
+            handles = {UUID(bytes=s.UUID()): s for s in self._connection.listAllSecrets(flags)}
+            self._handles.update(handles)
             return [
-                Definition(
-                    UUID(bytes=secret.UUID()),
-                    _USAGE_TYPE.get(secret.usageType(), ""),
-                    secret.usageID() or "",
-                )
-                for secret in self._connection.listAllSecrets(flags)
+                Definition(uuid, _USAGE_TYPE.get(secret.usageType(), ""), secret.usageID() or "")
+                for uuid, secret in handles.items()
             ]
 
     def put(self, secret: Definition, value: Sensitive) -> None:
@@ -71,7 +71,10 @@ class SecretSession:
         """Undefine the secret, if there is one. Source: virSecretUndefine."""
         with libvirt_faults("remove the secret"):
             try:
-                self._connection.secretLookupByUUIDString(str(uuid)).undefine()
+                handle = self._handles.get(uuid)
+                if handle is None:
+                    handle = self._connection.secretLookupByUUIDString(str(uuid))
+                handle.undefine()
             except libvirt.libvirtError as error:
                 if error.get_error_code() != libvirt.VIR_ERR_NO_SECRET:
                     raise
