@@ -17,7 +17,7 @@ from virtceph.host.host import Host
 from virtceph.host.jobs import Jobs
 from virtceph.host.leases import Leases
 from virtceph.host.paths import Exchange
-from virtceph.host.records import LeaseRecords
+from virtceph.host.records import FOLDER, LeaseRecords
 from virtceph.host.secrets import Secrets
 from virtceph.host.snapshots import Snapshots
 from virtceph.host.storage import StorageDomains
@@ -96,7 +96,7 @@ class Assembly:
             agent,
             rescuer,
             settings.libvirt.agent_timeout_s,
-            LeaseRecords(Path(settings.daemon.runtime_dir) / "leases"),
+            LeaseRecords(Path(settings.daemon.runtime_dir) / FOLDER),
         )
         encode = Codec(contract).encoder(FieldSpec("result", "SnapshotResult"))
         jobs = Jobs(encode, lambda error: self.dispatcher.error_data(error))

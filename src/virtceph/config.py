@@ -156,6 +156,13 @@ def load(path: Path) -> Config:
     return parse(raw)
 
 
+def load_or_default(path: Path | None) -> Config:
+    """The file that was named, else the one at its usual place, else the defaults. Raises ConfigError."""
+    if path is not None:
+        return load(path)
+    return load(DEFAULT_PATH) if DEFAULT_PATH.exists() else Config()
+
+
 def parse(raw: Mapping[str, Any]) -> Config:
     """Build a Config from parsed TOML; what is absent keeps its default. Raises ConfigError."""
     sections = {f.name: f for f in dataclasses.fields(Config)}

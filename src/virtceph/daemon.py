@@ -16,8 +16,14 @@ from pathlib import Path
 from virtceph import __version__, config, systemd
 from virtceph import log as logs
 from virtceph.errors import VirtcephError
+from virtceph.guarding import GuardKeeper
 from virtceph.log import facts
-from virtceph.process import forbid_core_dumps, forget_ceph_environment
+from virtceph.process import (
+    DAEMON_LOCK,
+    forbid_core_dumps,
+    forget_ceph_environment,
+    hold_lock,
+)
 
 log = logging.getLogger("virtceph.daemon")
 
@@ -45,12 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     forbid_core_dumps()
     forget_ceph_environment()
     try:
-        settings = _load_config(options.config)
+        settings = config.load_or_default(options.config)
         logs.set_up(settings.log.level, settings.log.target)
         if options.clear_secrets:
             _clear_secrets(settings)
             return 0
-        return _serve(settings)
+        return _serve(settings, options.config)
     except (StartError, config.ConfigError) as error:
         print(f"virtcephd: {error}", file=sys.stderr)
         return 1
@@ -81,12 +87,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _load_config(path: Path | None) -> config.Config:
-    if path is not None:
-        return config.load(path)
-    return config.load(config.DEFAULT_PATH) if config.DEFAULT_PATH.exists() else config.Config()
-
-
 def _refuse_beside_vdsm(settings: config.Config) -> None:
     if _VDSM_ACTIVE.is_symlink() and settings.secrets.usage_prefix == config.Secrets.usage_prefix:
         raise StartError(
@@ -105,12 +105,23 @@ def _clear_secrets(settings: config.Config) -> None:
         raise StartError(str(error)) from error
 
 
-def _serve(settings: config.Config) -> int:
+def _be_the_only_one(runtime_dir: Path) -> None:
+    """Two daemons with one runtime directory would take each other's leases for those of a crash."""
+    try:
+        runtime_dir.mkdir(mode=0o755, exist_ok=True)
+        if hold_lock(runtime_dir / DAEMON_LOCK) is None:
+            raise StartError(f"another daemon runs with {runtime_dir}")
+    except OSError as error:
+        raise StartError(f"daemon.runtime_dir: {runtime_dir}: {error.strerror}") from error
+
+
+def _serve(settings: config.Config, config_path: Path | None) -> int:
     import uvloop
 
     from virtceph.assemble import Assembly
 
     _refuse_beside_vdsm(settings)
+    _be_the_only_one(Path(settings.daemon.runtime_dir))
     sockets = systemd.listen_sockets()
     try:
         assembly = Assembly(settings)
@@ -119,7 +130,9 @@ def _serve(settings: config.Config) -> int:
     try:
         if not sockets:
             sockets = [_listen(settings)]
+        guard = GuardKeeper(config_path)
         uvloop.run(_run(settings, assembly, sockets))
+        guard.stop()
     finally:
         # Secrets go last, when nobody can register another.
         assembly.close()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import resource
+from pathlib import Path
 
 _PR_SET_DUMPABLE = 4  # prctl(2)
+# In the runtime directory, held by the daemon for as long as it runs.
+DAEMON_LOCK = "daemon.lock"
 
 
 def forbid_core_dumps() -> None:
@@ -19,6 +23,17 @@ def forget_ceph_environment() -> None:
     """CEPH_ARGS, CEPH_CONF and their like never reach librados or a child."""
     for name in [n for n in os.environ if n.startswith("CEPH_")]:
         del os.environ[name]
+
+
+def hold_lock(path: Path) -> int | None:
+    """Hold a lock file for the life of this process; None when another holds it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
 
 
 def _prctl(option: int, value: int) -> None:

@@ -42,6 +42,7 @@ def daemon_command(*arguments: str) -> subprocess.CompletedProcess[str]:
 def config(folder: Path, **sections: dict[str, object]) -> str:
     path = folder / "virtcephd.toml"
     lines = []
+    sections = {"daemon": {"runtime_dir": str(folder / "run")}, **sections}
     for section, options in sections.items():
         lines.append(f"[{section}]")
         lines += [f"{name} = {json.dumps(value)}" for name, value in options.items()]

@@ -83,7 +83,9 @@ def parameters(rough: Rough, verb: Any) -> dict[str, Any]:
 def test_without_libvirt_each_verb_that_needs_it_says_so(
     rough: Rough, connect: Callable[..., RecordingClient]
 ) -> None:
-    verbs = [v for v in VERBS if v.lane in ("libvirt", "agent", "rescue")]
+    # A lease is extended without a word to libvirt.
+    needy = [v for v in VERBS if v.lane in ("libvirt", "agent", "rescue")]
+    verbs = [v for v in needy if v.name != "VM.extendFreeze"]
     rough.libvirtd.kill()
 
     def ask(verb: Any) -> tuple[str, str]:

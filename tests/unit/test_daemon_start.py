@@ -20,7 +20,7 @@ def active_vdsm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("active_vdsm")
 def test_beside_an_active_vdsmd_the_same_prefix_is_refused() -> None:
     with pytest.raises(daemon.StartError, match="usage_prefix"):
-        daemon._serve(config.Config())
+        daemon._serve(config.Config(), None)
 
 
 @pytest.mark.usefixtures("active_vdsm")

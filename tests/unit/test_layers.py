@@ -26,7 +26,7 @@ RANKS = {
     "verbs": 4,
     "rpc": 5,
     **dict.fromkeys(("client", "engine"), 5),
-    **dict.fromkeys(("daemon", "assemble", "guard", "cli"), 6),
+    **dict.fromkeys(("daemon", "assemble", "guard", "guarding", "cli"), 6),
 }
 STRANGERS = {("virt", "ceph"), ("verbs", "rpc"), ("rpc", "verbs"), ("ceph", "virt")}
 OUTSIDE_ONLY_IN = {

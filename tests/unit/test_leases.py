@@ -556,9 +556,7 @@ def test_a_lease_found_overdue_or_unconfirmed_is_thawed_and_not_intact(
 ) -> None:
     agent.frozen = True
     crashed(records, left_s, filesystems)
-    book.adopt()
-    window = book.window_of(VM)
-    assert window is not None
+    (window,) = book.adopt()
     until(lambda: window.result is not None)
     assert not agent.frozen
     assert window.result is not None

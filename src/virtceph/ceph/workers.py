@@ -141,6 +141,10 @@ def _environment() -> dict[str, str]:
     return {name: os.environ[name] for name in keep if name in os.environ}
 
 
+def _may_have_begun(outcome: Outcome) -> bool:
+    return not isinstance(outcome, NoReply) or outcome.begun
+
+
 class WorkerPool:
     """Workers of one cluster connection, some kept ready so that a frozen guest waits for none."""
 
@@ -166,9 +170,17 @@ class WorkerPool:
             self._give_back(worker)
 
     def run(self, calls: list[Call], timeout_s: float) -> list[Outcome]:
-        """Run calls side by side in one worker; see WorkerProcess.run. Blocks up to `timeout_s`."""
-        with self.worker() as worker:
-            return worker.run(calls, time.monotonic() + timeout_s)
+        """Run calls side by side in one worker; see WorkerProcess.run. Blocks up to `timeout_s`.
+
+        When the worker dies before any of them began, another takes them up.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            with self.worker() as worker:
+                outcomes = worker.run(calls, deadline_s)
+            over = self._closed or time.monotonic() >= deadline_s
+            if over or any(map(_may_have_begun, outcomes)):
+                return outcomes
 
     def pids(self) -> list[int]:
         """The processes of this pool."""

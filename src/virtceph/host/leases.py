@@ -111,15 +111,13 @@ class Leases:
         log.info("extended %s", facts(vm=vm_id, window=window.id, left_s=window.left_s()))
         return LeaseExtended(window.id, window.left_s())
 
-    def adopt(self) -> None:
-        """Take over what a daemon before this one left frozen. Blocks on the disk."""
-        for window in self._windows.adopt():
-            log.warning(
-                "found a lease %s",
-                facts(
-                    vm=window.vm_id, window=window.id, state=window.state, left_s=window.left_s()
-                ),
-            )
+    def adopt(self) -> list[Window]:
+        """Take over what a daemon before this one left frozen, and tell of it. Blocks on the disk."""
+        windows = self._windows.adopt()
+        for w in windows:
+            told = facts(vm=w.vm_id, window=w.id, state=w.state, left_s=w.left_s())
+            log.warning("found a lease %s", told)
+        return windows
 
     def thaw(self, vm_id: UUID, force: bool) -> ThawResult:
         """Thaw a guest; whether its freeze held. Blocks. A guest that is not frozen is thawed already.

@@ -20,6 +20,8 @@ from virtceph.log import facts
 
 log = logging.getLogger(__name__)
 
+# Their folder in the runtime directory.
+FOLDER = "leases"
 _SUFFIX = ".json"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
