@@ -16,6 +16,7 @@ from virtceph.host.drives import Planner
 from virtceph.host.host import Host
 from virtceph.host.jobs import Jobs
 from virtceph.host.leases import Leases
+from virtceph.host.names import SnapshotNames
 from virtceph.host.paths import Exchange
 from virtceph.host.records import FOLDER, LeaseRecords
 from virtceph.host.secrets import Secrets
@@ -102,14 +103,15 @@ class Assembly:
         jobs = Jobs(encode, lambda error: self.dispatcher.error_data(error))
         planner = Planner(storage, Exchange(settings.daemon.exchange_dirs))
         timeout_s = settings.ceph.snapshot_timeout_s
+        names = SnapshotNames()
         return Host(
             node=Node(self._connection),
             vms=VMs(domains, storage),
             secrets=self.secrets,
             storage=storage,
-            volumes=Volumes(storage, timeout_s),
+            volumes=Volumes(storage, timeout_s, names),
             leases=leases,
-            snapshots=Snapshots(domains, planner, leases, jobs, timeout_s),
+            snapshots=Snapshots(domains, planner, leases, jobs, timeout_s, names),
             jobs=jobs,
         )
 

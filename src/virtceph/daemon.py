@@ -166,8 +166,9 @@ async def _run(settings: config.Config, assembly: object, sockets: list[socket.s
     await stop.wait()
     systemd.notify("STOPPING=1", "STATUS=draining")
     log.info("stopping %s", facts(requests=assembly.dispatcher.in_flight))
-    await server.stop_listening()
+    # Listening to the end of it, for those who come to thaw.
     await assembly.drain(settings.daemon.drain_s)
+    await server.stop_listening()
     watchdog.cancel()
     await server.close()
 

@@ -11,6 +11,7 @@ TYPES: dict[str, Any] = {
     "scalars": {
         "UUID": {"base": "string", "format": "uuid", "description": ""},
         "Name": {"base": "string", "pattern": "[a-z]{1,3}", "description": ""},
+        "Told": {"base": "string", "pattern": "[a-z]", "description": "", "expected": "a letter"},
         "Key": {"base": "string", "format": "secret", "description": ""},
     },
     "enums": {"Colour": {"values": ["red", "green"], "description": ""}},

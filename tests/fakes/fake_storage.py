@@ -22,6 +22,12 @@ class FakeImages:
 
     def __init__(self, *names: str) -> None:
         self.by_name: dict[str, dict[str, str | None]] = {name: {} for name in names}
+        # Images whose users do not answer.
+        self.silent: set[str] = set()
+
+    def require_answers(self, name: str) -> None:
+        if name in self.silent:
+            raise errors.LockOwnerStalled(name, 2.0)
 
     def has_snapshot(self, name: str, snapshot: str) -> bool:
         if name not in self.by_name:
@@ -77,7 +83,14 @@ class FakeStorageDomain:
         default_factory=lambda: SimpleNamespace(storage_domain_id=STORAGE_DOMAIN, pool="vms")
     )
 
+    def snapshot_name(self, image: str, snapshot: str) -> tuple[str, str, str]:
+        return str(self.pool), image, snapshot
+
+    def give_up(self, _names: object, image: str, snapshot: str, _timeout_s: float) -> None:
+        self.given_up.append((image, snapshot))
+
     def __post_init__(self) -> None:
+        self.given_up: list[tuple[str, str]] = []
         self.worker = FakeWorker(self.images)
         self.workers = FakeWorkers(self.worker)
 

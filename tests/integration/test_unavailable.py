@@ -18,10 +18,10 @@ from typing import Any
 import libvirt
 import pytest
 
-from tests.integration.conftest import Rough, secret_info
+from tests.integration.conftest import Rough, domain_settings, secret_info
 from tests.integration.recorder import RecordingClient, error_of
 from tests.integration.test_freeze import guest_says
-from tests.integration.test_storage import filled
+from tests.integration.test_storage import CEPHX_KEY, filled
 from tests.lab.daemon import Daemon
 from tests.lab.domain_xml import GuestSpec
 from tests.lab.guest import Guest
@@ -256,6 +256,35 @@ def test_a_stopping_daemon_ends_what_it_began_and_takes_nothing_new(
     stopping.join()
     assert outcome[0]["guest"] in ("thawed", "unknown")
     assert "STOPPING=1" in daemon.notifications
+
+
+def test_an_owner_can_thaw_while_the_daemon_is_stopping(
+    rough: Rough,
+    guest: Guest,
+    start_daemon: Callable[..., Daemon],
+    connect: Callable[..., RecordingClient],
+) -> None:
+    overrides = {"secrets": {"usage_prefix": "last/"}}
+    daemon = start_daemon("daemon-last", uri=rough.libvirtd.uri, overrides=overrides)
+    client, slow = connect(daemon), connect(daemon)
+    secret = secret_info(uuid.uuid4(), Sensitive(CEPHX_KEY), usageID="last/key")
+    client.call("Host.registerSecrets", secrets=[secret])
+    client.call("VM.freeze", vmID=guest.uuid, timeout=60)
+    # Under way for some seconds: nobody answers at this address.
+    settings = {"monitors": ["127.0.0.1:1"], "secretUUID": secret["uuid"]}
+    settings = domain_settings(rough.site, storageDomainID=uuid.uuid4(), **settings)
+    asking = threading.Thread(
+        target=error_of, args=(slow.call, "StorageDomain.connect"), kwargs=settings
+    )
+    asking.start()
+    time.sleep(0.3)
+    stopping = threading.Thread(target=daemon.stop)
+    stopping.start()
+    time.sleep(0.3)
+    assert error_of(client.call, "Host.ping2").name == "ShuttingDown"
+    assert connect(daemon).call("VM.thaw", vmID=guest.uuid)["intact"] is True
+    asking.join()
+    stopping.join()
 
 
 def test_a_crash_leaves_secrets_that_the_next_start_clears(

@@ -189,4 +189,6 @@ def write_env(lab: Lab, path: Path = ENV_FILE) -> None:
     """Write the shell file that tells how to reach the lab. Does not block."""
     path.parent.mkdir(exist_ok=True)
     rows = (f"export {name}={shlex.quote(value)}\n" for name, value in lab.environment().items())
-    path.write_text("".join(rows))
+    # The product's commands first, then whatever the shell that reads this file has.
+    first = f"export PATH={shlex.quote(str(PROJECT / '.venv/bin'))}:$PATH\n"
+    path.write_text(first + "".join(rows))

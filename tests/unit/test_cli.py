@@ -192,5 +192,21 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"virtceph {virtceph.__version__}\n"
 
 
+@pytest.mark.parametrize(("closed", "told"), [(">&-", 1), (">&- 2>&-", 0)])
+def test_without_a_standard_output_nothing_is_asked(
+    daemon: FakeDaemon, closed: str, told: int
+) -> None:
+    command = f"exec {sys.executable} -m virtceph.cli Host ping2 {closed}"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=20)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, told)
+    assert daemon.calls == []
+
+
+def test_an_error_without_a_standard_error_does_not_go_to_stdout(daemon: FakeDaemon) -> None:
+    command = f"exec {sys.executable} -m virtceph.cli Host nothing 2>&-"
+    done = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, timeout=20)
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
 def run(*words: str, stdout: Any = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "virtceph.cli", *words], stdout=stdout)

@@ -25,13 +25,17 @@ def read(verb: str, *words: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("4096", 4096), ("512MiB", 512 << 20), ("10GiB", 10 << 30), ("2.5gib", 5 << 29)],
+    [("4096", 4096), ("512MiB", 512 << 20), ("10GiB", 10 << 30), ("2.5gib", 5 << 29),
+     ("1K", 1 << 10), ("1M", 1 << 20), ("1G", 1 << 30), ("1T", 1 << 40), ("1 m", 1 << 20),
+     ("8Mi", 8 << 20), ("4096B", 4096)],
 )  # fmt: skip
 def test_sizes_are_read_with_their_unit(text: str, size: int) -> None:
     assert read("Volume.create", *VOLUME, f"size={text}")["size"] == size
 
 
-@pytest.mark.parametrize("text", ["10GB", "big", "-1", "0", "0.3", "2PiB", "", "1e3"])
+@pytest.mark.parametrize(
+    "text", ["10GB", "1KB", "1BB", "10iB", "big", "-1", "0", "0.3", "2PiB", "", "1e3"]
+)
 def test_other_sizes_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"^size: expected a whole number.*10GiB"):
         read("Volume.create", *VOLUME, f"size={text}")
@@ -83,7 +87,9 @@ def test_objects_are_read_as_json() -> None:
         ("VM.snapshot", [f"vmID={VM}", "snapDrives=vda"], "snapDrives: expected a JSON array"),
         ("Volume.list", ["storageDomainID=web"], "storageDomainID: expected a UUID"),
         ("Volume.create", [*VOLUME, "size=1", "features=wings"], r"features\[0\]: expected one of"),
-        ("Volume.delete", [f"storageDomainID={VM}", "volumeName=a@b"], "volumeName: expected Name"),
+        ("Volume.delete", [f"storageDomainID={VM}", "volumeName=a@b"], "expected a name of letters, .*95"),
+        ("StorageDomain.connect", [*DOMAIN, "monitors=web"], "as 10.0.1.1:6789"),
+        ("StorageDomain.connect", [*DOMAIN, "monitors=a:65536"], "a port of 1 to 65535"),
         ("Host.ping2", ["x=1"], "no parameter 'x'; it has: none"),
     ],
 )  # fmt: skip
@@ -131,6 +137,24 @@ def test_wrong_usage_exits_with_2(
     assert message in err
 
 
+@pytest.mark.parametrize(
+    "words", [["tiemout=1"], [], ["vmID=a", "timeout=x"], ["vmID=a", "-f", "-"], ["-f", "/no/such"]]
+)
+def test_wrong_usage_of_a_verb_shows_that_verbs_usage(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["VM", "freeze", *words]) == 2
+    usage, rest = capsys.readouterr().err.split("\n", 1)
+    assert usage == "usage: virtceph VM freeze vmID=… [timeout=…]"
+    assert rest.startswith("virtceph: error: ")
+
+
+@pytest.mark.parametrize("words", [["-h"], ["bash", "-h"]])
+def test_completion_has_a_help_page(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", *words]) == 0
+    assert capsys.readouterr().out.startswith("usage: virtceph completion bash|zsh|fish\n")
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "\xff"])
 def test_a_file_that_is_no_object_exits_with_2(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -159,6 +183,11 @@ def test_help_of_a_verb_names_its_parameters_and_errors(
     assert all(p.name in page for p in CONTRACT.verbs[verb].params)
     assert all(error in page for error in CONTRACT.errors_of(CONTRACT.verbs[verb]))
     assert f"virtceph {verb.replace('.', ' ')}" in page.partition("example:")[2]
+
+
+def test_help_tells_the_rule_of_a_scalar_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["StorageDomain", "connect", "-h"]) == 0
+    assert "host:port, as 10.0.1.1:6789" in " ".join(capsys.readouterr().out.split())
 
 
 def test_help_tells_units_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,6 +104,23 @@ def test_a_body_that_is_too_large_is_refused(folder: Path) -> None:
     serve(folder, scenario)
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_a_body_that_is_not_in_its_content_encoding_is_refused(
+    folder: Path, coding: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(session: aiohttp.ClientSession, _server: HttpServer) -> None:
+        header = {"Content-Encoding": coding}
+        junk = b"\xff" * 100
+        async with session.post(URL, data=junk, headers=header) as reply:
+            assert (reply.status, reply.content_type) == (400, "application/json")
+            assert "Content-Encoding" in (await reply.json())["error"]
+        async with session.post(URL, data=b"body") as reply:
+            assert reply.status == 200
+
+    serve(folder, scenario)
+    assert "Traceback" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"), [("GET", "/jsonrpc", 405), ("POST", "/", 404)]
 )

@@ -55,6 +55,24 @@ def test_a_path_outside_is_refused(folder: Path, path: str) -> None:
     assert "expected" in refused(folder, path.format(folder))
 
 
+@pytest.mark.parametrize("name", ["a\0b", "a\x01", "a\n", "a/\x7f/b", "\x85", "\ufffe", "\ud800"])
+def test_a_control_character_is_refused_before_libvirt_sees_it(folder: Path, name: str) -> None:
+    assert refused(folder, f"{folder}/{name}") == "expected no control characters"
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + "/file", "a/" + "ö" * 128])
+def test_a_name_that_is_too_long_is_refused(folder: Path, name: str) -> None:
+    assert "File name too long" in refused(folder, f"{folder}/{name}")
+
+
+def test_a_path_that_is_too_long_is_refused_though_its_names_are_short(folder: Path) -> None:
+    assert "at most 4095 bytes" in refused(folder, f"{folder}/{'./' * 2048}file")
+
+
+def test_the_exchange_directory_itself_is_told_as_such(folder: Path) -> None:
+    assert "is the exchange directory itself" in refused(folder, f"{folder}/")
+
+
 @pytest.mark.parametrize("link", ["a", "a/b"])
 def test_a_link_anywhere_on_the_way_is_refused(folder: Path, link: str, tmp_path: Path) -> None:
     target = tmp_path / "target"

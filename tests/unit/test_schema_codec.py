@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from tests.fakes.contracts import small_contract
-from virtceph.schema import Codec, Contract, FieldSpec, Mismatch, wire
+from virtceph.schema import Codec, Contract, FieldSpec, Mismatch, load_contract, wire
 from virtceph.sensitive import Sensitive
 
 VM = UUID("5c6a1f6c-2f55-4f0b-9d7f-3a1f1c2b7e01")
@@ -239,3 +239,26 @@ def test_the_path_leads_to_the_wrong_field(contract: Contract, value: Any, path:
     with pytest.raises(Mismatch) as caught:
         decode(contract, {"secrets": "[TestItem]"}, {"secrets": value})
     assert caught.value.field == path
+
+
+def test_a_scalar_is_expected_in_words_where_the_contract_has_them(contract: Contract) -> None:
+    assert refused(contract, "Told", "abc").expected == "a letter"
+    assert refused(contract, "[Told]", ["abc"]).expected == "a letter"
+    assert refused(contract, "Name", "abcd").expected == "Name, text that matches [a-z]{1,3}"
+
+
+@pytest.mark.parametrize("name", sorted(n for n, s in load_contract().scalars.items() if s.pattern))
+def test_no_caller_is_shown_a_regular_expression(name: str) -> None:
+    assert load_contract().scalars[name].expected
+
+
+@pytest.mark.parametrize("port", ["1", "80", "6789", "9999", "10000", "59999", "64999", "65535"])
+def test_a_monitor_has_a_port_that_exists(port: str) -> None:
+    for host in ("a", "v2:10.0.1.1", "[::1]"):
+        text = f"{host}:{port}"
+        assert decode(load_contract(), {"m": "Monitor"}, {"m": text}) == {"m": text}
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "65540", "65600", "66000", "70000", "99999", ""])
+def test_a_monitor_whose_port_does_not_exist_is_refused(port: str) -> None:
+    assert "as 10.0.1.1:6789" in refused(load_contract(), "Monitor", f"a:{port}").expected

@@ -20,6 +20,7 @@ from virtceph.host.drives import Planner, SnapDrive
 from virtceph.host.jobs import JobInfo, Jobs
 from virtceph.host.leases import Leases
 from virtceph.host.making import Making
+from virtceph.host.names import SnapshotNames
 from virtceph.host.paths import Exchange
 from virtceph.host.records import LeaseRecords
 from virtceph.host.snapshots import SnapshotRequest, Snapshots
@@ -43,7 +44,9 @@ class Host:
         self.jobs = Jobs(lambda result: result, lambda error: error)
         storage: Any = self.storage
         self.planner = Planner(storage, Exchange([str(folder)]))
-        self.snapshots = Snapshots(domains, self.planner, self.leases, self.jobs, 1.0)
+        self.snapshots = Snapshots(
+            domains, self.planner, self.leases, self.jobs, 1.0, SnapshotNames()
+        )
 
     def ask(self, *names: str, frozen: bool = False, memory: str | None = None) -> JobInfo:
         drives = tuple(_drive(disk=name, snapshot_name="s") for name in names)
@@ -266,3 +269,18 @@ def test_only_a_snapshot_that_was_begun_is_undone(host: Host, begun: bool) -> No
     assert host.ask("vda", "vdb").status == "failed"
     assert host.images["web-root"] == {}
     assert host.images["web-data"] == ({} if begun else {"s": "theirs"})
+
+
+def test_a_stalled_owner_is_found_out_before_the_guest_is_frozen(host: Host) -> None:
+    host.storage.one.images.silent.add("web-data")
+    told = host.ask("vda", "vdb")
+    assert told.error is not None
+    assert "prepare" in told.error.message
+    assert not host.agent.froze
+    assert host.storage.one.worker.calls == []
+
+
+def test_a_snapshot_without_an_answer_is_watched_for(host: Host) -> None:
+    host.storage.one.worker.outcomes["web-data"] = NoReply()
+    host.ask("vda", "vdb")
+    assert host.storage.one.given_up == [("web-data", "s")]

@@ -52,7 +52,7 @@ class FakePool:
     made: list[FakePool]
 
     def __init__(self, *_all: object) -> None:
-        self.closed = False
+        self.closed, self.dead = False, set[int]()
         FakePool.made.append(self)
 
     def pids(self) -> list[int]:
@@ -239,3 +239,30 @@ def test_close_closes_everything(domains: StorageDomains) -> None:
     domains.close()
     assert FakeCluster.made[0].closed
     assert FakePool.made[0].closed
+
+
+def test_a_replaced_key_renews_the_connection_at_the_next_connect(
+    domains: StorageDomains, keys: dict[UUID, Sensitive]
+) -> None:
+    domains.connect(settings())
+    domains.connect(settings())
+    assert len(FakeCluster.made) == 1
+    keys[SECRET] = Sensitive(b"another")
+    domains.connect(settings())
+    assert [c.spec.key for c in FakeCluster.made] == [Sensitive(b"key"), Sensitive(b"another")]
+    deadline_s = time.monotonic() + 2
+    while not (FakeCluster.made[0].closed and FakePool.made[0].closed):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+    assert not FakeCluster.made[1].closed
+
+
+def test_a_disk_without_monitors_is_nobodys_where_two_clusters_have_its_pool(
+    domains: StorageDomains,
+) -> None:
+    domains.connect(settings())
+    domains.connect(settings(storage_domain_id=UUID(int=99)))
+    source = RbdSource("vms", "", "web-root", ())
+    assert domains.of(source) is not None
+    FakeCluster.made[1].fsid = UUID(int=77)
+    assert domains.of(source) is None

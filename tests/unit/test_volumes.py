@@ -12,6 +12,7 @@ from tests.fakes.fake_storage import STORAGE_DOMAIN, FakeStorageDomains
 from virtceph import errors
 from virtceph.ceph.images import ImageInfo, Watch
 from virtceph.ceph.workers import NoReply
+from virtceph.host.names import SnapshotNames
 from virtceph.host.volumes import Volumes
 from virtceph.units import GiB, MiB
 
@@ -80,7 +81,7 @@ def answers(storage: FakeStorageDomains, monkeypatch: pytest.MonkeyPatch) -> lis
 
 @pytest.fixture
 def volumes(storage: FakeStorageDomains) -> Volumes:
-    return Volumes(storage, 12.0)  # type: ignore[arg-type]
+    return Volumes(storage, 12.0, SnapshotNames())  # type: ignore[arg-type]
 
 
 def create(volumes: Volumes, name: str = "new", **other: Any) -> None:

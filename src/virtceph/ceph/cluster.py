@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import struct
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -28,6 +30,7 @@ from virtceph.errors import (
 _PROBE_OBJECT = ".virtceph-caps-probe"
 # Passes the address rule of `profile rbd` and is no address, so an allowed request changes nothing.
 _PROBE_ADDRESS = "none/0"
+_KEY_HEAD = struct.Struct("<hIIh")
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,9 @@ def connect(spec: ClusterSpec) -> rados.Rados:
     Raises:
         KeyRejected, CephUnavailable, CephFailed
     """
+    if not _is_cephx_key(spec.key.reveal()):
+        # librados would print it: "failed to decode key '…'" goes to stderr whatever is configured.
+        raise KeyRejected(spec.user)
     timeout = f"{spec.op_timeout_s:g}"
     options = {
         "mon_host": spec.mon_host(),
@@ -84,6 +90,17 @@ def connect(spec: ClusterSpec) -> rados.Rados:
     return client
 
 
+def _is_cephx_key(key: bytes) -> bool:
+    """Whether bytes have the form of a key: type, time (two numbers), length, and that many bytes.
+
+    Source: CryptoKey::encode.
+    """
+    if len(key) < _KEY_HEAD.size:
+        return False
+    kind, _seconds, _nanoseconds, length = _KEY_HEAD.unpack_from(key)
+    return bool(kind > 0 and 0 < length == len(key) - _KEY_HEAD.size)
+
+
 class Cluster:
     """One connection, shared by the threads that work for one storage domain."""
 
@@ -91,8 +108,29 @@ class Cluster:
         self.spec = spec
         self._client = connect(spec)
         self.fsid = UUID(self._client.get_fsid())
+        # The number by which the cluster knows this client, as a watcher and as a lock's owner.
+        self.client_id = int(self._client.get_instance_id())
         self._lock = threading.Lock()
         self._ioctxs: dict[PoolSpec, rados.Ioctx] = {}
+        self._users = 0
+        self._closed = False
+
+    @contextlib.contextmanager
+    def using(self) -> Iterator[None]:
+        """Keep the connection open inside the block: librados aborts the whole process when a call
+        meets a client that is being shut down. Raises CephUnavailable when it is closed already."""
+        with self._lock:
+            if self._closed:
+                raise CephUnavailable("the storage domain was disconnected")
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                last = self._closed and not self._users
+            if last:
+                self._shut_down()
 
     def ioctx(self, pool: PoolSpec) -> rados.Ioctx:
         """The I/O context of a pool and namespace; shared, never closed by its user. Blocks.
@@ -115,6 +153,10 @@ class Cluster:
         Raises:
             NoSuchPool, NoSuchNamespace, CephPermissionDenied (cannot even read), CephUnavailable
         """
+        with self.using():
+            return self._check(pool)
+
+    def _check(self, pool: PoolSpec) -> Caps:
         ioctx = self.ioctx(pool)
         with ceph_faults("list images", self.spec.user):
             rbd.RBD().list(ioctx)
@@ -141,10 +183,11 @@ class Cluster:
 
     def pool_stats(self, pool: PoolSpec) -> PoolStats:
         """Room, health and latency. Blocks. Raises CephUnavailable, CephFailed."""
-        began_s = time.monotonic()
-        usage = self._answer(prefix="df", format="json")
-        latency_s = time.monotonic() - began_s
-        health = self._answer(prefix="health", format="json")["status"]
+        with self.using():
+            began_s = time.monotonic()
+            usage = self._answer(prefix="df", format="json")
+            latency_s = time.monotonic() - began_s
+            health = self._answer(prefix="health", format="json")["status"]
         for entry in usage["pools"]:
             if entry["name"] == pool.pool:
                 used = int(entry["stats"]["bytes_used"])
@@ -174,10 +217,17 @@ class Cluster:
         return json.loads(out)
 
     def close(self) -> None:
-        """Close the connection. Blocks while librados winds up; images still open here break."""
+        """Let nobody in any more, and close the connection as soon as the last user is out. Blocks while
+        librados winds up, if that is now."""
         with self._lock:
-            for ioctx in self._ioctxs.values():
-                ioctx.close()
-            self._ioctxs.clear()
-            with contextlib.suppress(rados.Error):
-                self._client.shutdown()
+            first, self._closed = not self._closed, True
+            idle = not self._users
+        if first and idle:
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        for ioctx in self._ioctxs.values():
+            ioctx.close()
+        self._ioctxs.clear()
+        with contextlib.suppress(rados.Error):
+            self._client.shutdown()

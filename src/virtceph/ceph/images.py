@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import datetime
 import errno
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
 import rados
 import rbd
 
 from virtceph.ceph.cluster import Cluster
 from virtceph.ceph.faults import ceph_faults, errno_of
+from virtceph.ceph.owner import require_answers
 from virtceph.ceph.spec import PoolSpec
 from virtceph.errors import (
     CephUnavailable,
@@ -84,18 +87,34 @@ class Snapshot:
     consistency: str | None
 
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _in_use(method: Method) -> Method:
+    """The cluster's connection stays open while the method runs."""
+
+    @functools.wraps(method)
+    def using(self: Images, *arguments: Any, **named: Any) -> Any:
+        with self.cluster.using():
+            return method(self, *arguments, **named)
+
+    return cast(Method, using)
+
+
 class Images:
     """The images of one pool and namespace, as one user."""
 
     def __init__(
         self, cluster: Cluster, pool: PoolSpec, on_begin: Callable[[], None] = lambda: None
     ) -> None:
-        self._cluster, self.pool, self._user = cluster, pool, cluster.spec.user
+        self.cluster, self.pool, self._user = cluster, pool, cluster.spec.user
         self._on_begin = on_begin
+        # Clients of ours that were killed (see `owner`).
+        self.dead: Set[int] = frozenset()
 
     @property
     def _ioctx(self) -> rados.Ioctx:
-        return self._cluster.ioctx(self.pool)
+        return self.cluster.ioctx(self.pool)
 
     @contextmanager
     def opened(
@@ -112,6 +131,7 @@ class Images:
         finally:
             image.close()
 
+    @_in_use
     def create(
         self,
         name: str,
@@ -136,6 +156,7 @@ class Images:
                 data_pool=data_pool,
             )
 
+    @_in_use
     def remove(self, name: str) -> None:
         """Remove an image without snapshots that nobody has open. Worker only: its length has no bound.
 
@@ -150,6 +171,7 @@ class Images:
                     raise VolumeInUse(name, self.watcher_addresses(name)) from error
                 raise VolumeHasSnapshots(name, [s.name for s in self.snapshots(name)]) from error
 
+    @_in_use
     def exists(self, name: str) -> bool:
         """Whether the pool has the image: False only if Ceph said so. Raises CephUnavailable."""
         try:
@@ -158,6 +180,7 @@ class Images:
         except NoSuchVolume:
             return False
 
+    @_in_use
     def info(self, name: str) -> ImageInfo:
         """All about an image. Raises NoSuchVolume."""
         with self.opened(name) as image, ceph_faults("read the image", self._user):
@@ -181,8 +204,9 @@ class Images:
     def _data_pool(self, image: rbd.Image, mask: int) -> str | None:
         if not mask & rbd.RBD_FEATURE_DATA_POOL:
             return None
-        return self._cluster.pool_name(image.data_pool_id())
+        return self.cluster.pool_name(image.data_pool_id())
 
+    @_in_use
     def sizes(self, after: str, limit: int) -> list[tuple[str, int]]:
         """Names and sizes in the order of names; images that vanish meanwhile are left out."""
         with ceph_faults("list images", self._user):
@@ -199,11 +223,13 @@ class Images:
         except NoSuchVolume:
             return None
 
+    @_in_use
     def watcher_addresses(self, name: str) -> list[str]:
         """Who has the image open. Raises NoSuchVolume."""
         with self.opened(name) as image, ceph_faults("list watchers", self._user):
             return [watch.address for watch in _watchers(image)]
 
+    @_in_use
     def snapshots(self, name: str) -> list[Snapshot]:
         """The image's snapshots, oldest first; those of groups and the trash are left out."""
         with self.opened(name) as image, ceph_faults("list snapshots", self._user):
@@ -220,10 +246,22 @@ class Images:
                 if _is_user_snapshot(snap)
             ]
 
+    @_in_use
     def has_snapshot(self, name: str, snapshot: str) -> bool:
         """Whether the image has the snapshot: False only if Ceph said so. Raises NoSuchVolume."""
         return any(snap.name == snapshot for snap in self.snapshots(name))
 
+    @_in_use
+    def require_answers(self, name: str) -> None:
+        """Return if every client that has the image open answers. Blocks up to about 2 s.
+
+        Raises:
+            NoSuchVolume, LockOwnerStalled, CephUnavailable
+        """
+        with self.opened(name) as image:
+            require_answers(self._ioctx, image, name, self._user, self.dead)
+
+    @_in_use
     def create_snapshot(self, name: str, snapshot: str) -> None:
         """Make a snapshot. Worker only: a stalled lock owner makes librbd wait, and after about
         30 s put that owner on the blocklist. `on_begin` is called when the name was seen free, just
@@ -234,9 +272,11 @@ class Images:
         ):
             if any(snap["name"] == snapshot for snap in image.list_snaps()):
                 raise SnapshotExists(name, snapshot)
+            require_answers(self._ioctx, image, name, self._user, self.dead)
             self._on_begin()
             image.create_snap(snapshot)
 
+    @_in_use
     def remove_snapshot(self, name: str, snapshot: str) -> None:
         """Remove a snapshot. Worker only, as `create_snapshot`.
 
@@ -253,9 +293,12 @@ class Images:
             ),
         ):
             snap_id = next((s["id"] for s in image.list_snaps() if s["name"] == snapshot), None)
+            if snap_id is not None:
+                require_answers(self._ioctx, image, name, self._user, self.dead)
             image.remove_snap(snapshot)
             _forget_consistency(image, snap_id)
 
+    @_in_use
     def set_consistency(self, name: str, snapshot: str, consistency: str) -> None:
         """Note on the image how consistent a snapshot is. Worker only: metadata is written by the
         lock owner where there is one. Raises NoSuchVolume, NoSuchSnapshot."""
@@ -263,6 +306,7 @@ class Images:
             self.opened(name, read_only=False) as image,
             ceph_faults("note the consistency", self._user),
         ):
+            require_answers(self._ioctx, image, name, self._user, self.dead)
             for snap in image.list_snaps():
                 if snap["name"] == snapshot:
                     image.metadata_set(_CONSISTENCY_KEY.format(id=snap["id"]), consistency)

@@ -45,7 +45,7 @@ class Worker:
         except VirtcephError as error:
             self._send({"id": 0, "error": wire.dump_error(error)})
             return
-        self._send({"id": 0, "result": os.getpid()})
+        self._send({"id": 0, "result": cluster.client_id})
         while line := lines.readline(wire.MAX_LINE_BYTES):
             request = wire.load(line)
             threading.Thread(target=self._run, args=(cluster, request), daemon=True).start()
@@ -56,6 +56,7 @@ class Worker:
             begun = {"id": request["id"], "begun": True}
             pool = PoolSpec(request["pool"], request["namespace"])
             images = Images(cluster, pool, on_begin=lambda: self._send(begun))
+            images.dead = frozenset(request["dead"])
             reply["result"] = OPERATIONS[request["operation"]](images, **request["arguments"])
         except VirtcephError as error:
             reply["error"] = wire.dump_error(error)

@@ -52,7 +52,10 @@ Outcome = Any | VirtcephError | NoReply
 class WorkerProcess:
     """One running worker. Used by one thread at a time."""
 
-    def __init__(self, spec: ClusterSpec) -> None:
+    def __init__(self, spec: ClusterSpec, dead: set[int] | None = None) -> None:
+        # Shared with the pool: the clients of workers that were killed.
+        self._dead = set() if dead is None else dead
+        self._client_id = 0
         self._channel, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -75,6 +78,7 @@ class WorkerProcess:
         reply = self._read(deadline_s)
         if "error" in reply:
             raise wire.load_error(reply["error"])
+        self._client_id = int(reply.get("result") or 0)
 
     @property
     def pid(self) -> int:
@@ -101,6 +105,7 @@ class WorkerProcess:
                             "pool": call.pool.pool,
                             "namespace": call.pool.namespace,
                             "arguments": call.arguments,
+                            "dead": sorted(self._dead),
                         }
                     )
                 )
@@ -132,6 +137,8 @@ class WorkerProcess:
         """End the process at once. What it had asked an image's owner for is dropped with it."""
         self._process.kill()
         self._process.wait()
+        if self._client_id:
+            self._dead.add(self._client_id)
         self._lines.close()
         self._channel.close()
 
@@ -150,6 +157,7 @@ class WorkerPool:
 
     def __init__(self, spec: ClusterSpec, ready: int) -> None:
         self._spec, self._ready = spec, ready
+        self.dead: set[int] = set()
         self._idle: list[WorkerProcess] = []
         self._busy: set[WorkerProcess] = set()
         self._lock = threading.Lock()
@@ -215,7 +223,7 @@ class WorkerPool:
 
     def _start(self) -> WorkerProcess:
         try:
-            return WorkerProcess(self._spec)
+            return WorkerProcess(self._spec, self.dead)
         except (NoReply, OSError) as error:
             raise CephUnavailable("a worker process could not connect in time") from error
         except KeyRejected as error:

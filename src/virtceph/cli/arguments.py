@@ -14,7 +14,10 @@ USAGE = (
 
 
 class UsageError(Exception):
-    """The command line is wrong; the text says how. Ends with exit code 2."""
+    """The command line is wrong; the text says how. Ends with exit code 2. `usage` is the line that
+    would be right."""
+
+    usage = f"usage: {USAGE}"
 
 
 class Options(NamedTuple):

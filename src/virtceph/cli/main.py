@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from virtceph.cli.arguments import USAGE, Options, UsageError, parse
+from virtceph.cli.arguments import Options, UsageError, parse
 
 # What follows is imported where it is needed, since imports are most of what a start takes.
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ _INTERRUPTED, _PIPE_CLOSED = 130, 141
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 wrong command line. Blocks."""
+    if sys.stdout is None:  # closed by the caller: no answer could be told
+        return _fail("there is no standard output")
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name that the terminal's encoding lacks is no reason to fail.
         sys.stdout.reconfigure(errors="replace")
@@ -29,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except UsageError as error:
-        print(f"usage: {USAGE}\nvirtceph: error: {error}", file=sys.stderr)
+        _complain(f"{error.usage}\nvirtceph: error: {error}")
         return USAGE_WRONG
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -58,7 +60,13 @@ def _run(argv: list[str]) -> int:
     verb = _verb(contract, options.words)
     if verb is None:
         raise UsageError("name a namespace and a method; see virtceph -h")
-    params = _params(contract, verb, options)
+    try:
+        params = _params(contract, verb, options)
+    except UsageError as error:
+        from virtceph.cli.manual import verb_usage
+
+        error.usage = verb_usage(verb)
+        raise
     return _call(contract, verb, params, options)
 
 
@@ -80,10 +88,16 @@ def _help(contract: Contract, options: Options) -> int:
 
 
 def _completion(contract: Contract, options: Options) -> int:
+    from virtceph.cli import manual
     from virtceph.schema.completion import SHELLS, completion_script
 
-    if options.help or len(options.words) != 2 or options.words[1] not in SHELLS:
-        raise UsageError(f"virtceph completion {'|'.join(SHELLS)}")
+    if options.help:
+        print(manual.completion(), end="")
+        return DONE
+    if len(options.words) != 2 or options.words[1] not in SHELLS:
+        wrong = UsageError("name one shell")
+        wrong.usage = manual.completion_usage()
+        raise wrong
     print(completion_script(contract, options.words[1]), end="")
     return DONE
 
@@ -160,5 +174,11 @@ def _show(contract: Contract, verb: VerbSpec, result: Any, *, human: bool) -> No
 
 
 def _fail(message: str) -> int:
-    print(f"virtceph: {message}", file=sys.stderr)
+    _complain(f"virtceph: {message}")
     return FAILED
+
+
+def _complain(text: str) -> None:
+    # With stderr closed, `print` would write to stdout.
+    if sys.stderr is not None:
+        print(text, file=sys.stderr)

@@ -11,6 +11,7 @@ from virtceph.schema.words import (
     bounds_words,
     default_words,
     namespaces,
+    scalar_words,
     type_words,
     unit_words,
     value_words,
@@ -37,6 +38,13 @@ _OUTRO = """\
 exit code: 0 done, 1 the verb or the connection failed, 2 the command line is wrong
 """
 
+_COMPLETION = """\
+Prints a script that completes namespaces, methods and parameters. To load it:
+  bash  . <(virtceph completion bash)        in ~/.bashrc
+  zsh   virtceph completion zsh > _virtceph  in a folder of $fpath
+  fish  virtceph completion fish > ~/.config/fish/completions/virtceph.fish
+"""
+
 _FREEZE_LEASE = """\
 This command passes timeout=30 unless told otherwise: a guest should not stand still for minutes
 because a terminal was closed.
@@ -57,12 +65,8 @@ def namespace(contract: Contract, name: str) -> str:
 
 def verb(contract: Contract, spec: VerbSpec) -> str:
     """What `virtceph VM freeze -h` prints."""
-    words = "".join(
-        f" {p.name}=…" if p.required else f" [{p.name}=…]"
-        for p in sorted(spec.params, key=lambda p: not p.required)
-    )
     parts = [
-        _fill(f"usage: virtceph {spec.name.replace('.', ' ')}{words}", "                "),
+        verb_usage(spec),
         _fill(f"{spec.summary} {spec.description}"),
         _section("parameters", [(p.name, _about(contract, p)) for p in spec.params]),
         _result(contract, spec.result),
@@ -75,12 +79,34 @@ def verb(contract: Contract, spec: VerbSpec) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def verb_usage(spec: VerbSpec) -> str:
+    """The usage line of a verb: what it must be given, then what it may be given."""
+    words = "".join(
+        f" {p.name}=…" if p.required else f" [{p.name}=…]"
+        for p in sorted(spec.params, key=lambda p: not p.required)
+    )
+    return _fill(f"usage: virtceph {spec.name.replace('.', ' ')}{words}", "                ")
+
+
+def completion() -> str:
+    """What `virtceph completion -h` prints."""
+    return f"{completion_usage()}\n\n{_COMPLETION}"
+
+
+def completion_usage() -> str:
+    """The usage line of `completion`."""
+    from virtceph.schema.completion import SHELLS
+
+    return f"usage: virtceph completion {'|'.join(SHELLS)}"
+
+
 def _count(verbs: list[VerbSpec]) -> str:
     return ", ".join(v.name.partition(".")[2] for v in verbs)
 
 
 def _about(contract: Contract, spec: FieldSpec) -> str:
     known = ", ".join(value_words(contract, spec.type)) if spec.type != "boolean" else ""
+    known = known or scalar_words(contract, spec.type)
     extra = "; ".join(part for part in (known, bounds_words(spec)) if part)
     default = default_words(spec)
     default = default if default in ("required", "optional") else f"default {default}"

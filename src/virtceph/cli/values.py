@@ -13,8 +13,9 @@ from virtceph.schema.spec import Contract, FieldSpec, VerbSpec, leaf_type
 if TYPE_CHECKING:
     from virtceph.schema.codec import Mismatch
 
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp]i)?b?", re.IGNORECASE)
-_FACTORS = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40, "pi": 1 << 50}
+# Not `10GB`: to some that is a power of ten.
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgtp])(?:ib?)?|b)?", re.IGNORECASE)
+_FACTORS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 _UUID = re.compile(r"[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
 

@@ -14,6 +14,7 @@ from virtceph import errors
 from virtceph.ceph.workers import Call, NoReply, Outcome, WorkerProcess
 from virtceph.host.consistency import Verdict
 from virtceph.host.drives import Plan, RbdDrive
+from virtceph.host.names import SnapshotNames
 from virtceph.host.storage import StorageDomain
 from virtceph.log import facts
 from virtceph.virt.domains import Domains
@@ -29,12 +30,16 @@ class Making:
     """One plan being carried out. `prepare`, then `make`; `undo` removes what this run made, and
     nothing that was there before or that somebody else made under the same name."""
 
-    def __init__(self, plan: Plan, domains: Domains, snapshot_timeout_s: float) -> None:
+    def __init__(
+        self, plan: Plan, domains: Domains, snapshot_timeout_s: float, names: SnapshotNames
+    ) -> None:
+        self._names = names
         self.plan, self._domains, self._timeout_s = plan, domains, snapshot_timeout_s
         self._stack = ExitStack()
         self._workers: dict[StorageDomain, WorkerProcess | None]
         self._workers = {drive.domain: None for drive in plan.rbd}
         self._made: list[RbdDrive] = []
+        self._unanswered: list[RbdDrive] = []
 
     def __enter__(self) -> Making:
         return self
@@ -45,9 +50,12 @@ class Making:
     def prepare(self) -> None:
         """What can fail or wait before a guest is frozen: names free, workers ready. Blocks."""
         with step(self.plan.vm_id, "prepare"):
+            wanted = [d.domain.snapshot_name(d.image, d.snapshot) for d in self.plan.rbd]
+            self._stack.enter_context(self._names.reserve(wanted))
             for drive in self.plan.rbd:
                 if drive.domain.images.has_snapshot(drive.image, drive.snapshot):
                     raise errors.SnapshotExists(drive.image, drive.snapshot)
+                drive.domain.images.require_answers(drive.image)
             self._workers = {
                 domain: self._stack.enter_context(domain.workers.worker())
                 for domain in self._workers
@@ -75,7 +83,10 @@ class Making:
                     "snapshot not removed %s",
                     facts(image=drive.image, snapshot=drive.snapshot, reason=reason),
                 )
+        for drive in self._unanswered:
+            drive.domain.give_up(self._names, drive.image, drive.snapshot, self._timeout_s)
         self._made.clear()
+        self._unanswered.clear()
 
     def note(self, verdict: Verdict) -> None:
         """Write the verdict to the images, so that it is there when this daemon no longer is. Blocks."""
@@ -103,6 +114,7 @@ class Making:
         ]
         # One without a reply may have been made all the same, once it had begun.
         self._made = [d for d, o in outcomes if _may_be_made(o)]
+        self._unanswered = [d for d, o in outcomes if isinstance(o, NoReply) and o.begun]
         for drive, outcome in outcomes:
             self._require(drive, outcome)
 

@@ -7,11 +7,18 @@ nobody can put a link there afterwards.
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import stat
 from pathlib import PurePosixPath
 
 from virtceph.errors import PathExists, PathNotAllowed
+
+# Control characters, and what XML 1.0 has no place for: libvirt would refuse it only when the VM is
+# paused already.
+_UNSPEAKABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\ufffe\\uffff]")
+_MAX_PATH_BYTES = 4095  # PATH_MAX, less the NUL at its end
 
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -26,7 +33,8 @@ class Exchange:
         """Check that a file of this name may be made; the path to give to libvirt. Blocks.
 
         Raises:
-            PathNotAllowed: outside, through a link, or in a folder that others may write to.
+            PathNotAllowed: outside, through a link, in a folder that others may write to, or no
+                name that the kernel and libvirt take.
             PathExists: there is something of this name already.
         """
         folder, relative = self._split(path)
@@ -35,16 +43,25 @@ class Exchange:
             os.stat(relative.name, dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError:
             return str(folder / relative)
+        except OSError as error:
+            raise PathNotAllowed(path, f"{relative.name}: {error.strerror}") from error
         finally:
             os.close(parent)
         raise PathExists(path)
 
     def _split(self, path: str) -> tuple[PurePosixPath, PurePosixPath]:
+        if _UNSPEAKABLE.search(path):
+            raise PathNotAllowed(path, "expected no control characters")
+        if len(os.fsencode(path)) > _MAX_PATH_BYTES:
+            raise PathNotAllowed(path, f"expected at most {_MAX_PATH_BYTES} bytes")
         asked = PurePosixPath(path)
         if not asked.is_absolute() or ".." in asked.parts:
             raise PathNotAllowed(path, "expected an absolute path without `..`")
         for folder in self._folders:
-            if asked != folder and asked.is_relative_to(folder):
+            if asked == folder:
+                reason = "expected a file below it: it is the exchange directory itself"
+                raise PathNotAllowed(path, reason)
+            if asked.is_relative_to(folder):
                 return folder, asked.relative_to(folder)
         allowed = ", ".join(map(str, self._folders))
         raise PathNotAllowed(path, f"expected a path under {allowed}")
@@ -61,6 +78,8 @@ class Exchange:
             try:
                 below = os.open(part, _OPEN_FOLDER, dir_fd=current)
             except OSError as error:
+                if error.errno == errno.ENAMETOOLONG:
+                    raise PathNotAllowed(path, f"{part}: {error.strerror}") from error
                 # ELOOP or ENOTDIR for a link: with O_DIRECTORY the kernel may say either.
                 raise PathNotAllowed(path, f"{walked} is no folder, or a link") from error
             finally:

@@ -14,6 +14,7 @@ from virtceph.host.drives import Plan, Planner, SnapDrive
 from virtceph.host.jobs import Job, Jobs
 from virtceph.host.leases import Leases, ThawResult
 from virtceph.host.making import Making, step
+from virtceph.host.names import SnapshotNames
 from virtceph.log import facts
 from virtceph.schema import wire
 from virtceph.virt.domains import Domains
@@ -64,7 +65,9 @@ class Snapshots:
         leases: Leases,
         jobs: Jobs,
         snapshot_timeout_s: float,
+        names: SnapshotNames,
     ) -> None:
+        self._names = names
         self._domains, self._planner, self._leases, self._jobs = domains, planner, leases, jobs
         self._timeout_s = snapshot_timeout_s
         self._notes = ThreadPoolExecutor(4, "note-consistency")
@@ -89,7 +92,7 @@ class Snapshots:
         return job_id
 
     def _run(self, job: Job, asked: SnapshotRequest, plan: Plan) -> SnapshotResult:
-        with Making(plan, self._domains, self._timeout_s) as making:
+        with Making(plan, self._domains, self._timeout_s, self._names) as making:
             making.prepare()
             if asked.frozen:
                 return self._under_the_callers_freeze(job, asked, making)

@@ -12,7 +12,8 @@ from virtceph import errors
 from virtceph.ceph.cluster import Caps, Cluster
 from virtceph.ceph.images import Images
 from virtceph.ceph.spec import ClusterSpec, PoolSpec
-from virtceph.ceph.workers import WorkerPool
+from virtceph.ceph.workers import Call, WorkerPool
+from virtceph.host.names import Name, SnapshotNames
 from virtceph.log import facts
 from virtceph.schema import wire
 from virtceph.sensitive import Sensitive
@@ -71,12 +72,26 @@ class StorageDomain:
         self.settings, self.cluster, self.workers = settings, cluster, workers
         self.pool = PoolSpec(settings.pool, settings.namespace)
         self.images = Images(cluster, self.pool)
+        self.images.dead = workers.dead
 
     def owns(self, source: RbdSource) -> bool:
         """Whether a disk's image lies in this domain: same pool, and a monitor in common."""
         ours = {_bare(monitor) for monitor in self.settings.monitors}
         return (source.pool, source.namespace) == (self.pool.pool, self.pool.namespace) and (
             not source.monitors or bool(ours.intersection(source.monitors))
+        )
+
+    def snapshot_name(self, image: str, snapshot: str) -> Name:
+        """What tells this snapshot from all others, whichever domain names its pool."""
+        return f"{self.cluster.fsid}/{self.pool}", image, snapshot
+
+    def give_up(self, names: SnapshotNames, image: str, snapshot: str, timeout_s: float) -> None:
+        """Have a snapshot that was asked for and not answered undone, should it appear. Does not wait."""
+        call = Call("remove_snapshot", self.pool, {"name": image, "snapshot": snapshot})
+        names.give_up(
+            self.snapshot_name(image, snapshot),
+            lambda: self.images.has_snapshot(image, snapshot),
+            lambda: self.workers.run([call], timeout_s)[0],
         )
 
     def close(self) -> None:
@@ -103,34 +118,38 @@ class StorageDomains:
             CephPermissionDenied, CephUnavailable
         """
         known = self._find(settings)
-        if known is not None:
+        key = self._key_of(settings.secret_uuid)
+        if known is not None and known.cluster.spec.key == key:
             return _report(known.cluster, known.cluster.check(known.pool))
-        spec = ClusterSpec(
-            settings.monitors, settings.user, self._key_of(settings.secret_uuid), self._op_timeout_s
-        )
-        cluster = Cluster(spec)
+        # New, or the key was replaced: the old session would go on with the old one.
+        cluster = Cluster(ClusterSpec(settings.monitors, settings.user, key, self._op_timeout_s))
         try:
             pool = PoolSpec(settings.pool, settings.namespace)
             report = _report(cluster, _require_caps(cluster.check(pool), settings.user))
-            self._add(settings, cluster)
+            is_ours = self._put(settings, cluster)
         except BaseException:
             cluster.close()
             raise
+        if not is_ours:
+            cluster.close()
         log.info(
             "connected storage domain %s",
             facts(domain=settings.storage_domain_id, pool=pool, fsid=report.fsid),
         )
         return report
 
-    def _add(self, settings: Settings, cluster: Cluster) -> None:
+    def _put(self, settings: Settings, cluster: Cluster) -> bool:
+        """Take the connection into use; False when another request has put as good a one meanwhile."""
         with self._lock:
-            if settings.storage_domain_id in self._domains:
-                # Somebody connected it meanwhile; his is as good as ours when the settings agree.
-                raise errors.StorageDomainExists(
-                    settings.storage_domain_id, "a connection under way"
-                )
+            other = self._domains.get(settings.storage_domain_id)
+            if other is not None:
+                _require_same(other.settings, settings)
+                if other.cluster.spec.key == cluster.spec.key:
+                    return False
             domain = StorageDomain(settings, cluster, WorkerPool(cluster.spec, self._workers))
             self._domains[settings.storage_domain_id] = domain
+        if other is not None:
+            _close_in_background(other)
         try:
             # Unregistered meanwhile, it was not yet among those that `drop_secrets` closes.
             self._key_of(settings.secret_uuid)
@@ -140,15 +159,13 @@ class StorageDomains:
                     del self._domains[settings.storage_domain_id]
             domain.workers.close()
             raise
+        return True
 
     def _find(self, settings: Settings) -> StorageDomain | None:
         with self._lock:
             known = self._domains.get(settings.storage_domain_id)
-        if known is None:
-            return None
-        for field in fields(Settings):
-            if getattr(known.settings, field.name) != getattr(settings, field.name):
-                raise errors.StorageDomainExists(settings.storage_domain_id, field.name)
+        if known is not None:
+            _require_same(known.settings, settings)
         return known
 
     def disconnect(self, storage_domain_id: UUID) -> None:
@@ -157,8 +174,7 @@ class StorageDomains:
             domain = self._domains.pop(storage_domain_id, None)
         if domain is not None:
             log.info("disconnected storage domain %s", facts(domain=storage_domain_id))
-            # librados may take its time to wind up on a dead cluster; nobody waits for that.
-            threading.Thread(target=domain.close, name="close-domain", daemon=True).start()
+            _close_in_background(domain)
 
     def drop_secrets(self, secret_uuids: set[UUID]) -> None:
         """Close every storage domain whose key is no longer registered. Does not wait."""
@@ -176,9 +192,13 @@ class StorageDomains:
         return domain
 
     def of(self, source: RbdSource) -> StorageDomain | None:
-        """The connected storage domain that a disk's image lies in."""
+        """The connected storage domain that a disk's image lies in. A disk that names no monitors could
+        lie in any cluster: it is nobody's where two of them have its pool."""
         with self._lock:
-            return next((d for d in self._domains.values() if d.owns(source)), None)
+            owners = [d for d in self._domains.values() if d.owns(source)]
+        if not source.monitors and len({d.cluster.fsid for d in owners}) > 1:
+            return None
+        return owners[0] if owners else None
 
     def connected(self) -> list[StorageDomainInfo]:
         """The connected storage domains. Asks no cluster."""
@@ -231,6 +251,17 @@ class StorageDomains:
 def _bare(monitor: str) -> str:
     """A monitor's address without its protocol, as domain XML has it."""
     return monitor.removeprefix("v1:").removeprefix("v2:")
+
+
+def _require_same(ours: Settings, asked: Settings) -> None:
+    for field in fields(Settings):
+        if getattr(ours, field.name) != getattr(asked, field.name):
+            raise errors.StorageDomainExists(asked.storage_domain_id, field.name)
+
+
+def _close_in_background(domain: StorageDomain) -> None:
+    # librados may take its time to wind up on a dead cluster; nobody waits for that.
+    threading.Thread(target=domain.close, name="close-domain", daemon=True).start()
 
 
 def _require_caps(caps: Caps, user: str) -> Caps:

@@ -9,6 +9,7 @@ from uuid import UUID
 from virtceph import errors, request
 from virtceph.ceph.images import Watch
 from virtceph.ceph.workers import Call, NoReply
+from virtceph.host.names import SnapshotNames
 from virtceph.host.storage import StorageDomain, StorageDomains
 from virtceph.log import facts
 from virtceph.schema import wire
@@ -61,8 +62,11 @@ class Volumes:
     """What callers do to images. Every method blocks, and raises NoSuchStorageDomain,
     CephUnavailable or CephFailed beside what it names."""
 
-    def __init__(self, storage: StorageDomains, snapshot_timeout_s: float) -> None:
+    def __init__(
+        self, storage: StorageDomains, snapshot_timeout_s: float, names: SnapshotNames
+    ) -> None:
         self._storage, self._snapshot_timeout_s = storage, snapshot_timeout_s
+        self._names = names
 
     def create(
         self,
@@ -144,6 +148,11 @@ class Volumes:
             NoSuchVolume, SnapshotExists, LockOwnerStalled, CephPermissionDenied
         """
         domain = self._storage.get(storage_domain_id)
+        with self._names.reserve([domain.snapshot_name(name, snapshot)]):
+            self._create_snapshot(domain, name, snapshot)
+        log.info("made snapshot %s", facts(image=f"{domain.pool}/{name}", snapshot=snapshot))
+
+    def _create_snapshot(self, domain: StorageDomain, name: str, snapshot: str) -> None:
         outcome = _run(
             domain, "create_snapshot", self._snapshot_timeout_s, name=name, snapshot=snapshot
         )
@@ -152,8 +161,8 @@ class Volumes:
                 raise errors.CephUnavailable("the image could not be opened in time")
             # Its name was free, so a snapshot that is there now is the one that was asked for.
             if not domain.images.has_snapshot(name, snapshot):
+                domain.give_up(self._names, name, snapshot, self._snapshot_timeout_s)
                 raise errors.LockOwnerStalled(name, self._snapshot_timeout_s)
-        log.info("made snapshot %s", facts(image=f"{domain.pool}/{name}", snapshot=snapshot))
 
     def delete_snapshot(self, storage_domain_id: UUID, name: str, snapshot: str) -> None:
         """Delete a snapshot.

@@ -98,7 +98,8 @@ class Dispatcher:
         verb = self._verbs.get(name)
         if verb is None:
             return self._failure(ident, errors.MethodNotFound(name[:128]))
-        if self._draining:
+        # What ends a freeze is served to the end: its caller must not be left with a frozen guest.
+        if self._draining and verb.spec.lane != "rescue":
             return self._failure(ident, errors.ShuttingDown())
         spec = verb.spec
         context = request.Request(

@@ -15,6 +15,7 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
 
 from virtceph.log import facts
 from virtceph.rpc.access import Peer, UnixAccess
@@ -122,7 +123,12 @@ class HttpServer:
             log.warning("refused %s", facts(peer=peer))
             return _refusal(403, "only root and the members of the daemon's group may call")
         # HTTPRequestEntityTooLarge (413) comes from `read` itself.
-        body = await http_request.read()
+        try:
+            body = await http_request.read()
+        except (BadHttpMessage, web.RequestPayloadError):
+            # Else aiohttp reads on behind the answer, and logs a traceback.
+            http_request.content.feed_eof()
+            return _refusal(400, "the body is not what its Content-Encoding says, or is cut short")
         reply = await self._dispatcher.handle(body, peer.name())
         if reply is None:
             return web.Response(status=204)

@@ -91,6 +91,8 @@ def _expected_scalar(scalar: ScalarSpec) -> str:
         return "a UUID"
     if scalar.format == "secret":
         return f"base64 of 1 to {SECRET_MAX_BYTES} bytes"
+    if scalar.expected is not None:
+        return scalar.expected
     return f"{scalar.name}, text that matches {scalar.pattern}"
 
 

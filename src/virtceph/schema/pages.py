@@ -118,7 +118,8 @@ def _types(contract: Contract) -> Iterator[str]:
     used = _used_types(contract)
     for scalar in contract.scalars.values():
         if scalar.name in used:
-            rule = f" Pattern: `{scalar.pattern}`." if scalar.pattern else ""
+            rule = f" Expected: {scalar.expected}." if scalar.expected else ""
+            rule += f" Pattern: `{scalar.pattern}`." if scalar.pattern else ""
             yield f"### {scalar.name}\n\n{scalar.description}{rule}\n"
     for enum in contract.enums.values():
         if enum.name in used:

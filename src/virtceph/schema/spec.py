@@ -64,11 +64,14 @@ class FieldSpec(NamedTuple):
 
 
 class ScalarSpec(NamedTuple):
+    """A scalar. `expected` is its rule in words, for people."""
+
     name: str
     base: str
     description: str
     pattern: str | None = None
     format: str | None = None
+    expected: str | None = None
 
 
 class EnumSpec(NamedTuple):
@@ -135,7 +138,7 @@ class Contract(NamedTuple):
         of_lane = [
             error.name
             for error in self.errors.values()
-            if error.lanes and (verb.lane in error.lanes or ("*" in error.lanes and verb.params))
+            if error.lanes and (verb.lane in error.lanes or "*" in error.lanes)
         ]
         return list(verb.errors) + of_lane
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from virtceph.schema.spec import MISSING, Contract, FieldSpec, VerbSpec
+from virtceph.schema.spec import MISSING, Contract, FieldSpec, VerbSpec, leaf_type
 
 
 def type_words(type_name: str) -> str:
@@ -54,3 +54,9 @@ def value_words(contract: Contract, type_name: str) -> tuple[str, ...]:
     if type_name == "boolean":
         return ("true", "false")
     return contract.enums[type_name].values if type_name in contract.enums else ()
+
+
+def scalar_words(contract: Contract, type_name: str) -> str:
+    """The rule of a scalar, or of the scalars in a list, in words; empty where there are none."""
+    leaf = leaf_type(type_name)
+    return (contract.scalars[leaf].expected or "") if leaf in contract.scalars else ""

@@ -1,0 +1,67 @@
+"""Whether the clients that have an image open answer, asked before anything is asked of them.
+
+A snapshot is made by the image's lock owner. When that VM is stalled, librbd waits, breaks its lock once
+its watch has lapsed (30 s), and puts it on the blocklist: the VM loses its disk. And every client that
+died with the image open holds up each change for as long as its watch lasts. So all watchers are sent an
+empty notification first, as librbd itself does to say "read the header again"; it changes nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Set
+from typing import Any
+
+import rados
+import rbd
+
+from virtceph.ceph.faults import ceph_faults
+from virtceph.errors import CephUnavailable, LockOwnerStalled
+
+# A healthy client answers in milliseconds; the OSDs count this in whole seconds.
+PROBE_S = 2.0
+_WATCH_S = 30
+
+
+def require_answers(
+    ioctx: rados.Ioctx, image: rbd.Image, name: str, user: str, dead: Set[int]
+) -> None:
+    """Return if every client that has the image open answers. Blocks up to about `PROBE_S`.
+
+    `dead` are clients known to have ended: a lock that one of them left is nobody's. Of any other owner
+    whose watch has lapsed nobody here can tell whether it is dead or stalled.
+
+    Source: rados_aio_notify on the image's header object.
+
+    Raises:
+        LockOwnerStalled: the lock owner does not answer, or its watch has lapsed.
+        CephUnavailable: another client does not; it is forgotten 30 s after its end.
+    """
+    with ceph_faults("ask who has the image open", user):
+        lockers = image.list_lockers()
+        answered, silent = _notify(ioctx, f"rbd_header.{image.id()}")
+    for client, _cookie, _address in lockers["lockers"] if lockers else ():
+        # `client.4119`: the number is the one by which the cluster knows the watcher.
+        number = int(client.rpartition(".")[2])
+        if number not in answered and number not in dead:
+            raise LockOwnerStalled(name, PROBE_S)
+    if silent:
+        raise CephUnavailable(
+            f"{name} is watched by a client that does not answer; if it is dead it is forgotten "
+            f"within {_WATCH_S} s"
+        )
+
+
+def _notify(ioctx: rados.Ioctx, header: str) -> tuple[set[int], set[int]]:
+    """The numbers of the clients that answered, and of those that did not."""
+    done = threading.Event()
+    told: dict[str, Any] = {}
+
+    def complete(_completion: Any, _result: int, acks: Any, timeouts: Any) -> None:
+        told["acks"], told["timeouts"] = acks or [], timeouts or []
+        done.set()
+
+    ioctx.aio_notify(header, complete, "", int(PROBE_S * 1000))
+    if not done.wait(PROBE_S * 3):
+        raise CephUnavailable("the OSDs did not answer in time")
+    return {ack[0] for ack in told["acks"]}, {late[0] for late in told["timeouts"]}
