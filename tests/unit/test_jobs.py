@@ -179,3 +179,18 @@ def test_close_waits_for_what_runs_and_ends_what_waits(
     with pytest.raises(errors.ShuttingDown):
         made.start(job(UUID(int=3)), lambda _job: None)
     assert not made.running()
+
+
+def test_more_jobs_than_can_wait_are_refused_and_none_is_lost(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_UNDER_WAY", 3)
+    go = threading.Event()
+    for number in range(3):
+        jobs.start(job(UUID(int=number)), lambda _job: go.wait(2))
+    with pytest.raises(errors.LaneBusy, match="jobs"):
+        jobs.start(job(UUID(int=9)), lambda _job: None)
+    go.set()
+    ended(jobs, UUID(int=2))
+    assert jobs.start(job(UUID(int=9)), lambda _job: None)
+    assert ended(jobs, UUID(int=9)).status == "done"

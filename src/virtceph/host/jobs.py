@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from virtceph import request
-from virtceph.errors import InternalError, JobExists, ShuttingDown, VirtcephError
+from virtceph.errors import InternalError, JobExists, LaneBusy, ShuttingDown, VirtcephError
 from virtceph.log import facts
 from virtceph.schema import wire
 from virtceph.units import HOUR_S
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 _KEPT_S = HOUR_S
 _THREADS = 16
+# Running and waiting for a thread.
+_UNDER_WAY = 64
 _ENDED = ("done", "aborted", "failed")
 
 
@@ -91,6 +93,8 @@ class Jobs:
                 future = self._threads.submit(self._run, job, work)
             except RuntimeError:  # closed
                 raise ShuttingDown from None
+            if sum(known.status not in _ENDED for known in self._jobs.values()) >= _UNDER_WAY:
+                raise LaneBusy("jobs")
             self._jobs[job.uuid] = job
         future.add_done_callback(lambda f: self._end(job, "aborted") if f.cancelled() else None)
         return job
