@@ -25,7 +25,7 @@ from virtceph import log as logs
 from virtceph.host.records import FOLDER, LeaseRecord, LeaseRecords
 from virtceph.host.rescue import thaw_guest
 from virtceph.log import facts
-from virtceph.process import DAEMON_LOCK, hold_lock
+from virtceph.process import DAEMON_LOCK, THERE_IS_ONE, hold_lock
 from virtceph.virt.agent import Agent, DomainLocks
 from virtceph.virt.connection import ConnectionPool, start_event_loop
 
@@ -105,7 +105,7 @@ def main() -> int:
     logs.set_up(settings.log.level, settings.log.target)
     folder = Path(settings.daemon.runtime_dir)
     if hold_lock(folder / GUARD_LOCK) is None:
-        return 0  # there is one already
+        return THERE_IS_ONE
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

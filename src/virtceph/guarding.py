@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 from virtceph.log import facts
+from virtceph.process import THERE_IS_ONE
 
 log = logging.getLogger(__name__)
 
 # systemd(1): there while it is the system's manager.
 _SYSTEMD = Path("/run/systemd/system")
-_PERIOD_S = 0.5
+_PERIOD_S, _LOOK_AGAIN_S = 0.5, 5.0
 
 
 class GuardKeeper:
@@ -37,6 +39,10 @@ class GuardKeeper:
             while guard.poll() is None:
                 if self._stopped.wait(_PERIOD_S):
                     return
+            if guard.returncode == THERE_IS_ONE:
+                # That of a daemon before this one; it may end at any time.
+                self._stopped.wait(_LOOK_AGAIN_S)
+                continue
             log.warning("the guard ended %s", facts(status=guard.returncode))
             self._stopped.wait(_PERIOD_S)
 
@@ -47,4 +53,11 @@ class GuardKeeper:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
+            env=_environment(),
         )
+
+
+def _environment() -> dict[str, str]:
+    # What a service manager says to the daemon is not for the guard: its READY=1 would pass for ours.
+    ours = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
+    return {name: value for name, value in os.environ.items() if name not in ours}

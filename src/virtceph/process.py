@@ -11,6 +11,8 @@ from pathlib import Path
 _PR_SET_DUMPABLE = 4  # prctl(2)
 # In the runtime directory, held by the daemon for as long as it runs.
 DAEMON_LOCK = "daemon.lock"
+# How a guard ends that finds another one at work.
+THERE_IS_ONE = 3
 
 
 def forbid_core_dumps() -> None:

@@ -104,3 +104,10 @@ def test_the_guard_leaves_a_running_lease_alone(
     client.call("VM.freeze", vmID=vm.uuid, timeout=30)
     time.sleep(2)
     assert client.call("VM.thaw", vmID=vm.uuid)["intact"] is True
+
+
+def test_a_guard_does_not_speak_for_its_daemon(doomed: Daemon) -> None:
+    """Its READY=1 would tell the service manager that a daemon is ready which is still starting."""
+    (guard,) = guards(doomed)
+    assert b"NOTIFY_SOCKET" not in Path(f"/proc/{guard}/environ").read_bytes()
+    assert doomed.notifications.count("READY=1") == 1
