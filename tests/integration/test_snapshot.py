@@ -270,7 +270,10 @@ def test_memory_that_takes_too_long_is_given_up(
     guest = make_guest(disks=[], memory_mib=8192)
     guest.wait_for_agent()
     job = run(site, guest, snapMemory=str(folder / "late"), timeout=0.0001)
-    assert (job["status"], job["error"]["code"]) == ("failed", 48)
+    # The daemon has told libvirt to stop. libvirt may have been done by then; else it has failed.
+    assert f"saving the memory takes too long vm={guest.uuid}" in site.daemon.log_text()
+    if job["status"] != "done":
+        assert (job["status"], job["error"]["code"]) == ("failed", 48)
     assert guest.domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
     assert guest.command("sh echo alive") == "alive"
 
