@@ -41,6 +41,7 @@ complete -c virtceph -l version -d 'Show the version'
 complete -c virtceph -l socket -r -F -d 'The socket of the daemon'
 complete -c virtceph -l timeout -x -d 'Seconds to wait'
 complete -c virtceph -l human -d 'Tables instead of JSON'
+complete -c virtceph -l wait -d 'Wait for the end of the job'
 complete -c virtceph -s f -r -F -d 'Read the parameters from a file'
 complete -c virtceph -n '__virtceph_after' -a Host
 complete -c virtceph -n '__virtceph_after Host' -a ping2 -d "Say that the daemon is alive. Asks neither libvirt nor Ceph."
@@ -82,6 +83,35 @@ complete -c virtceph -n '__virtceph_after VM snapshot' -a '"frozen=true" "frozen
 complete -c virtceph -n '__virtceph_after VM snapshot' -a 'jobUUID='
 complete -c virtceph -n '__virtceph_after VM snapshot' -a 'timeout='
 complete -c virtceph -n '__virtceph_after VM snapshot' -a 'freeze_timeout='
+complete -c virtceph -n '__virtceph_after VM' -a createConsistentSnapshot -d "Snapshot a VM's disks together under one short freeze, as a job."
+complete -c virtceph -n '__virtceph_after VM createConsistentSnapshot' -a '(__virtceph_ask vmID name Host getVMList)'
+complete -c virtceph -n '__virtceph_after VM createConsistentSnapshot' -a 'snapshotName='
+complete -c virtceph -n '__virtceph_after VM createConsistentSnapshot' -a 'disks='
+complete -c virtceph -n '__virtceph_after VM createConsistentSnapshot' -a '"freeze=required" "freeze=preferred" "freeze=no"'
+complete -c virtceph -n '__virtceph_after VM createConsistentSnapshot' -a 'maxFrozen='
+complete -c virtceph -n '__virtceph_after VM createConsistentSnapshot' -a 'memoryPath='
+complete -c virtceph -n '__virtceph_after VM createConsistentSnapshot' -a 'description='
+complete -c virtceph -n '__virtceph_after VM createConsistentSnapshot' -a 'jobUUID='
+complete -c virtceph -n '__virtceph_after VM' -a listConsistentSnapshots -d "List the sets of snapshots of a VM, oldest first."
+complete -c virtceph -n '__virtceph_after VM listConsistentSnapshots' -a '(__virtceph_ask vmID name Host getVMList)'
+complete -c virtceph -n '__virtceph_after VM' -a deleteConsistentSnapshot -d "Delete a set of snapshots, as a job."
+complete -c virtceph -n '__virtceph_after VM deleteConsistentSnapshot' -a '(__virtceph_ask vmID name Host getVMList)'
+complete -c virtceph -n '__virtceph_after VM deleteConsistentSnapshot' -a 'snapshotName='
+complete -c virtceph -n '__virtceph_after VM deleteConsistentSnapshot' -a 'jobUUID='
+complete -c virtceph -n '__virtceph_after VM' -a pruneConsistentSnapshots -d "Delete a VM's sets of snapshots but those that are to be kept."
+complete -c virtceph -n '__virtceph_after VM pruneConsistentSnapshots' -a '(__virtceph_ask vmID name Host getVMList)'
+complete -c virtceph -n '__virtceph_after VM pruneConsistentSnapshots' -a 'keepLast='
+complete -c virtceph -n '__virtceph_after VM pruneConsistentSnapshots' -a 'keepDaily='
+complete -c virtceph -n '__virtceph_after VM pruneConsistentSnapshots' -a 'keepWeekly='
+complete -c virtceph -n '__virtceph_after VM pruneConsistentSnapshots' -a 'keepMonthly='
+complete -c virtceph -n '__virtceph_after VM pruneConsistentSnapshots' -a '"dryRun=true" "dryRun=false"'
+complete -c virtceph -n '__virtceph_after VM' -a restoreConsistentSnapshot -d "Restore a set of snapshots, as a job."
+complete -c virtceph -n '__virtceph_after VM restoreConsistentSnapshot' -a '(__virtceph_ask vmID name Host getVMList)'
+complete -c virtceph -n '__virtceph_after VM restoreConsistentSnapshot' -a 'snapshotName='
+complete -c virtceph -n '__virtceph_after VM restoreConsistentSnapshot' -a '"into=rollback" "into=clones"'
+complete -c virtceph -n '__virtceph_after VM restoreConsistentSnapshot' -a 'clonePrefix='
+complete -c virtceph -n '__virtceph_after VM restoreConsistentSnapshot' -a '"withMemory=true" "withMemory=false"'
+complete -c virtceph -n '__virtceph_after VM restoreConsistentSnapshot' -a 'jobUUID='
 complete -c virtceph -n '__virtceph_after' -a StorageDomain
 complete -c virtceph -n '__virtceph_after StorageDomain' -a connect -d "Connect to a pool of a Ceph cluster with a registered key."
 complete -c virtceph -n '__virtceph_after StorageDomain connect' -a '(__virtceph_ask storageDomainID storageDomainID StorageDomain list)'

@@ -8,20 +8,31 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from virtceph import config
 from virtceph.errors import VirtcephError
+from virtceph.host import intents
 from virtceph.host.drives import Planner
 from virtceph.host.host import Host
+from virtceph.host.intents import Intents
 from virtceph.host.jobs import Jobs
 from virtceph.host.leases import Leases
+from virtceph.host.leftovers import Leftovers
+from virtceph.host.making import Maker
 from virtceph.host.names import SnapshotNames
 from virtceph.host.paths import Exchange
-from virtceph.host.records import FOLDER, LeaseRecords
+from virtceph.host.pauses import Pauses
+from virtceph.host.records import EXPIRED, LEASES, PAUSES, ExpiredLeases, LeaseRecords
+from virtceph.host.restoring import Restorer, RestoreResult
+from virtceph.host.savedmemory import SavedMemory
 from virtceph.host.secrets import Secrets
-from virtceph.host.snapshots import Snapshots
+from virtceph.host.setnotes import SetNotes, SnapshotSet
+from virtceph.host.sets import SnapshotSets
+from virtceph.host.snapshots import SnapshotResult, Snapshots
 from virtceph.host.storage import StorageDomains
+from virtceph.host.strangers import Strangers
 from virtceph.host.vms import VMs
 from virtceph.host.volumes import Volumes
 from virtceph.log import facts
@@ -35,6 +46,7 @@ from virtceph.verbs import registry
 from virtceph.virt.agent import Agent, DomainLocks
 from virtceph.virt.connection import Connection, ConnectionPool, start_event_loop
 from virtceph.virt.domains import Domains
+from virtceph.virt.events import DomainEvent, DomainEvents, Happened
 from virtceph.virt.node import Node
 from virtceph.virt.secrets import SecretSession
 
@@ -60,8 +72,11 @@ class Assembly:
         start_event_loop()
         self._connection = Connection(
             settings.libvirt.uri,
-            on_back=lambda connection: self.secrets.restore(SecretSession(connection)),
+            on_back=self._connected,
+            on_lost=lambda reason: self.host.leases.libvirt_lost(reason),
+            on_closing=lambda: self._events.unregister(),
         )
+        self._events = DomainEvents(self._happened)
         self.secrets = Secrets(
             lambda: SecretSession(self._connection.get()),
             settings.secrets.usage_prefix,
@@ -80,30 +95,44 @@ class Assembly:
             # What a crashed predecessor left.
             self.secrets.clear()
             self.host.leases.adopt()
+            self.pauses.adopt()
+            self.strangers.look_at_all()
         except BaseException:
             self._connection.close()
             raise
+
+    def _connected(self, connection: Any) -> None:
+        self._events.register(connection)
+        self.secrets.restore(SecretSession(connection))
+
+    def _happened(self, event: DomainEvent) -> None:
+        if event.what is Happened.ARRIVED:
+            self.strangers.arrived(event.vm_id)
+        self.host.leases.happened(event)
 
     def _host(self, contract: Contract) -> Host:
         settings = self._settings
         domains = Domains(self._connection)
         locks = DomainLocks()
         agent, rescuer = (Agent(pool, locks) for pool in self._pools)
-        storage = StorageDomains(
-            self.secrets.key, op_timeout_s=settings.ceph.op_timeout_s, workers=settings.ceph.workers
-        )
-        leases = Leases(
-            domains,
-            agent,
-            rescuer,
-            settings.libvirt.agent_timeout_s,
-            LeaseRecords(Path(settings.daemon.runtime_dir) / FOLDER),
-        )
-        encode = Codec(contract).encoder(FieldSpec("result", "SnapshotResult"))
-        jobs = Jobs(encode, lambda error: self.dispatcher.error_data(error))
-        planner = Planner(storage, Exchange(settings.daemon.exchange_dirs))
+        folder = Path(settings.daemon.runtime_dir)
         timeout_s = settings.ceph.snapshot_timeout_s
-        names = SnapshotNames()
+        names, planned = SnapshotNames(), Intents(folder / intents.FOLDER)
+        storage = StorageDomains(
+            self.secrets.key,
+            op_timeout_s=settings.ceph.op_timeout_s,
+            workers=settings.ceph.workers,
+            on_connected=Leftovers(planned, names, timeout_s).remove,
+        )
+        leases = self._leases(domains, agent, rescuer)
+        self.pauses = Pauses(domains, LeaseRecords(folder / PAUSES))
+        self.strangers = Strangers(domains, rescuer, leases, settings.freeze.unknown)
+        jobs = Jobs(_job_encoder(contract), lambda error: self.dispatcher.error_data(error))
+        exchange = Exchange(settings.daemon.exchange_dirs)
+        planner = Planner(storage, exchange)
+        restorer = Restorer(SavedMemory(domains, leases, exchange))
+        maker = Maker(domains, names, planned, timeout_s)
+        parts = (domains, planner, leases, self.pauses, jobs, maker)
         return Host(
             node=Node(self._connection),
             vms=VMs(domains, storage),
@@ -111,8 +140,22 @@ class Assembly:
             storage=storage,
             volumes=Volumes(storage, timeout_s, names),
             leases=leases,
-            snapshots=Snapshots(domains, planner, leases, jobs, timeout_s, names),
+            snapshots=Snapshots(*parts),
+            sets=SnapshotSets(*parts, SetNotes(storage), restorer, timeout_s),
             jobs=jobs,
+        )
+
+    def _leases(self, domains: Domains, agent: Agent, rescuer: Agent) -> Leases:
+        settings = self._settings
+        folder = Path(settings.daemon.runtime_dir)
+        return Leases(
+            domains,
+            agent,
+            rescuer,
+            settings.libvirt.agent_timeout_s,
+            LeaseRecords(folder / LEASES),
+            ExpiredLeases(folder / EXPIRED),
+            settings.freeze.max_lease_s,
         )
 
     def _cluster_key(self, storage_domain_id: str) -> str:
@@ -145,6 +188,8 @@ class Assembly:
         host = self.host
         steps: list[tuple[str, Callable[[], None]]] = [
             ("jobs", lambda: host.jobs.close(_CLOSE_S)),
+            ("strangers", self.strangers.close),
+            ("pauses", self.pauses.close),
             ("leases", lambda: host.leases.close(_THAW_AT_STOP_S)),
             ("storage", host.storage.close),
             # Last, when nobody can register another.
@@ -171,6 +216,16 @@ def secrets_only(settings: config.Config) -> Iterator[Secrets]:
         yield Secrets(lambda: SecretSession(connection.get()), settings.secrets.usage_prefix)
     finally:
         connection.close()
+
+
+def _job_encoder(contract: Contract) -> Callable[[Any], Any]:
+    """A function from the result of any job to JSON values."""
+    codec = Codec(contract)
+    encoders = {
+        cls: codec.encoder(FieldSpec("result", cls.__name__))
+        for cls in (SnapshotResult, SnapshotSet, RestoreResult)
+    }
+    return lambda result: encoders[type(result)](result)
 
 
 def _agent_pools(settings: config.Config) -> tuple[ConnectionPool, ConnectionPool]:

@@ -72,6 +72,20 @@ class Libvirt:
 
 
 @dataclass(frozen=True)
+class Freeze:
+    max_lease_s: float = _option(
+        600.0, "The longest time a caller may have a guest frozen.", minimum=1.0, maximum=600.0
+    )
+    unknown: str = _option(
+        "report",
+        "What to do with guests that are found frozen at the start although no lease of ours is open:\n"
+        "report (log it), thaw, or ignore (do not look). Looking asks each guest agent once which file\n"
+        "systems it has.",
+        choices=("report", "thaw", "ignore"),
+    )
+
+
+@dataclass(frozen=True)
 class Secrets:
     usage_prefix: str = _option(
         "ovirt/",
@@ -114,7 +128,7 @@ class Lanes:
     ceph_per_cluster: int = _option(
         6, "Calls to one cluster at once: a dead one cannot take all slots.", minimum=1, maximum=128
     )
-    rescue: int = _option(8, "Thaws and aborts at once.", minimum=1, maximum=64)
+    rescue: int = _option(16, "Thaws and aborts at once.", minimum=1, maximum=64)
     queue: int = _option(64, "How many requests may wait in each lane.", minimum=0, maximum=10000)
 
 
@@ -135,6 +149,7 @@ class Config:
     daemon: Daemon = dataclasses.field(default_factory=Daemon)
     http: Http = dataclasses.field(default_factory=Http)
     libvirt: Libvirt = dataclasses.field(default_factory=Libvirt)
+    freeze: Freeze = dataclasses.field(default_factory=Freeze)
     secrets: Secrets = dataclasses.field(default_factory=Secrets)
     ceph: Ceph = dataclasses.field(default_factory=Ceph)
     lanes: Lanes = dataclasses.field(default_factory=Lanes)

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,6 +34,7 @@ _PACKAGES = {
     "rados": "python3-rados",
     "rbd": "python3-rbd",
 }
+_LOCK_S = 0.5
 # systemd keeps this link for every unit that is active.
 _VDSM_ACTIVE = Path("/run/systemd/units/invocation:vdsmd.service")
 
@@ -109,7 +111,12 @@ def _be_the_only_one(runtime_dir: Path) -> None:
     """Two daemons with one runtime directory would take each other's leases for those of a crash."""
     try:
         runtime_dir.mkdir(mode=0o755, exist_ok=True)
-        if hold_lock(runtime_dir / DAEMON_LOCK) is None:
+        end_s = time.monotonic() + _LOCK_S
+        while hold_lock(runtime_dir / DAEMON_LOCK) is None:
+            # A guard that looks whether a daemon runs holds it for a moment.
+            if time.monotonic() < end_s:
+                time.sleep(_LOCK_S / 10)
+                continue
             raise StartError(f"another daemon runs with {runtime_dir}")
     except OSError as error:
         raise StartError(f"daemon.runtime_dir: {runtime_dir}: {error.strerror}") from error

@@ -166,6 +166,24 @@ class VMDown(StateError):
 
 
 @fact
+class VMRunning(StateError):
+    code = 5003
+    title = "Virtual machine is running"
+    detail = "VM {vm_id} is {status}"
+    vm_id: UUID
+    status: str
+
+
+@fact
+class MemoryUnusable(StateError):
+    code = 5004
+    title = "Saved memory cannot be restored"
+    detail = "{path}: {reason}"
+    path: str
+    reason: str
+
+
+@fact
 class NoSuchDrive(CallerError):
     code = 13
     title = "Drive image file could not be found"

@@ -6,7 +6,6 @@ KiB = 1024
 MiB = 1024 * KiB
 GiB = 1024 * MiB
 
-MINUTE_S = 60.0
 HOUR_S = 3600.0
 
 

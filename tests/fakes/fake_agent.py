@@ -26,7 +26,7 @@ class FakeAgent:
         self.file_system_list = TWO_FILE_SYSTEMS if file_systems is None else file_systems
         self.mood, self.delay_s, self.reason = "well", 0.001, "the agent says no"
         self.frozen = False
-        self.froze = self.thaws = 0
+        self.froze = self.thaws = self.put_backs = 0
         # How many file systems the agent says it froze and thawed; None: all of them.
         self.count: int | None = None
         self.thawed_count: int | None = None
@@ -83,6 +83,12 @@ class FakeAgent:
     def is_frozen(self, vm_id: UUID, timeout_s: float) -> bool:
         self._answer(vm_id, timeout_s, errors.ThawPaused, errors.ThawNoAgent)
         return self.frozen
+
+    def looks_frozen(self, vm_id: UUID, timeout_s: float) -> bool:
+        return self.is_frozen(vm_id, timeout_s)
+
+    def put_back(self, vm_id: UUID) -> None:
+        self.put_backs += 1
 
     def file_systems(self, vm_id: UUID, timeout_s: float) -> list[FileSystem]:
         self._answer(vm_id, timeout_s, errors.ThawPaused, errors.ThawNoAgent)

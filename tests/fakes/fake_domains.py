@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from uuid import UUID
 
 from virtceph import errors
@@ -27,6 +28,10 @@ class FakeDomains:
         self.lost = self.migrating = False
         self.snapshots: list[tuple[list[str], dict[str, str], bool, str | None]] = []
         self.snapshot_error: errors.VirtcephError | None = None
+        # By path: whose memory a file holds, and the disks it goes with.
+        self.memories: dict[str, tuple[UUID, Domain]] = {}
+        self.restored: list[str] = []
+        self.in_restore: Callable[[], None] = lambda: None
         # How many times `resume` fails before it succeeds.
         self.resume_failures = 0
 
@@ -76,3 +81,16 @@ class FakeDomains:
         if self.snapshot_error is not None:
             raise self.snapshot_error
         self.snapshots.append((targets, dict(overlays), reuse, memory_path))
+        if memory_path is not None:
+            Path(memory_path).touch(mode=0o600)
+            self.memories[memory_path] = (VM, self.domain)
+
+    def saved_domain(self, memory_path: str) -> tuple[UUID, Domain]:
+        if memory_path not in self.memories:
+            raise errors.LibvirtFailed("read the saved memory", 55, "image magic is incorrect")
+        return self.memories[memory_path]
+
+    def restore(self, memory_path: str) -> None:
+        self.in_restore()
+        self.restored.append(memory_path)
+        self.state = "Up"

@@ -210,3 +210,49 @@ def test_an_error_without_a_standard_error_does_not_go_to_stdout(daemon: FakeDae
 
 def run(*words: str, stdout: Any = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "virtceph.cli", *words], stdout=stdout)
+
+
+def job_of(daemon: FakeDaemon, **facts: Any) -> None:
+    """Every snapshot job is one that first runs and then ends so."""
+    looks: list[str] = []
+
+    def look(params: Any) -> dict[str, Any]:
+        (ident,) = params["job_ids"]
+        looks.append(ident)
+        running = {"id": ident, "status": "running"}
+        return {ident: running if len(looks) == 1 else {"id": ident, **facts}}
+
+    daemon.answers.update({"VM.snapshot": True, "Host.getJobs": look})
+
+
+def test_wait_prints_what_came_of_the_job(
+    daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job_of(daemon, status="done", result={"consistency": "filesystem"})
+    assert main(["--wait", "VM", "snapshot", "vmID=web"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"consistency": "filesystem"}
+    asked = dict(call for call in daemon.calls if call[0] != "Host.getVMList")
+    assert asked["VM.snapshot"]["vmID"] == VM
+    assert asked["Host.getJobs"]["job_ids"] == [asked["VM.snapshot"]["jobUUID"]]
+
+
+def test_wait_fails_as_the_job_does(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+    job_of(daemon, status="failed", error={"code": 48, "message": "Snapshot failed"})
+    assert main(["--wait", "VM", "snapshot", f"vmID={VM}"]) == 1
+    assert "(code=48, message=Snapshot failed)" in capsys.readouterr().err
+
+
+def test_wait_tells_of_a_job_that_the_daemon_lost(
+    daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemon.answers.update({"VM.snapshot": True, "Host.getJobs": {}})
+    assert main(["--wait", "VM", "snapshot", f"vmID={VM}"]) == 1
+    assert "lost" in capsys.readouterr().err
+
+
+def test_wait_is_refused_where_there_is_no_job(
+    daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--wait", "Host", "ping2"]) == 2
+    assert "Host.ping2 does not" in capsys.readouterr().err
+    assert daemon.calls == []

@@ -188,9 +188,11 @@ def test_more_jobs_than_can_wait_are_refused_and_none_is_lost(
     go = threading.Event()
     for number in range(3):
         jobs.start(job(UUID(int=number)), lambda _job: go.wait(2))
+    refused = threading.Event()
     with pytest.raises(errors.LaneBusy, match="jobs"):
-        jobs.start(job(UUID(int=9)), lambda _job: None)
+        jobs.start(job(UUID(int=9)), lambda _job: refused.set())
     go.set()
     ended(jobs, UUID(int=2))
+    assert not refused.wait(0.1)
     assert jobs.start(job(UUID(int=9)), lambda _job: None)
     assert ended(jobs, UUID(int=9)).status == "done"

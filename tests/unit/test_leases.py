@@ -17,7 +17,7 @@ from tests.fakes.fake_domains import VM, FakeDomains
 from virtceph import errors, request
 from virtceph.host import leasebook, leases, rescue
 from virtceph.host.leases import Leases, ThawResult
-from virtceph.host.records import LeaseRecord, LeaseRecords, boottime_s
+from virtceph.host.records import ExpiredLeases, LeaseRecord, LeaseRecords, boottime_s
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +43,15 @@ def records(tmp_path: Path) -> LeaseRecords:
 
 
 @pytest.fixture
-def book(agent: FakeAgent, domains: FakeDomains, records: LeaseRecords) -> Iterator[Leases]:
-    made = Leases(domains, agent, agent, 0.2, records)  # type: ignore[arg-type]
+def expired(tmp_path: Path) -> ExpiredLeases:
+    return ExpiredLeases(tmp_path / "expired")
+
+
+@pytest.fixture
+def book(
+    agent: FakeAgent, domains: FakeDomains, records: LeaseRecords, expired: ExpiredLeases
+) -> Iterator[Leases]:
+    made = Leases(domains, agent, agent, 0.2, records, expired)  # type: ignore[arg-type]
     yield made
     agent.in_freeze = agent.in_thaw = lambda: None
     agent.wake()
@@ -124,6 +131,17 @@ def test_a_lease_that_runs_out_is_thawed_by_the_daemon_and_not_intact(
     assert not agent.frozen
     assert (told[0].intact, told[0].reason) == (False, "the lease ran out")
     assert not book.frozen_count()
+
+
+def test_a_lease_that_runs_out_is_thawed_over_the_rescues_own_connections(
+    agent: FakeAgent, domains: FakeDomains, records: LeaseRecords, expired: ExpiredLeases
+) -> None:
+    rescuer = FakeAgent()
+    book = Leases(domains, agent, rescuer, 0.2, records, expired)  # type: ignore[arg-type]
+    book.freeze(VM, 0.02)
+    until(lambda: not book.frozen_count())
+    assert (agent.thaws, rescuer.thaws) == (0, 1)
+    book.close(1)
 
 
 def test_a_thaw_after_the_lease_ran_out_says_that_the_daemon_had_no_freeze(
@@ -334,9 +352,9 @@ def test_a_thaw_of_a_guest_that_is_gone_ends_its_window(
 
 
 def test_close_thaws_every_guest_and_takes_no_new_freeze(
-    agent: FakeAgent, domains: FakeDomains, records: LeaseRecords
+    agent: FakeAgent, domains: FakeDomains, records: LeaseRecords, expired: ExpiredLeases
 ) -> None:
-    made = Leases(domains, agent, agent, 0.2, records)  # type: ignore[arg-type]
+    made = Leases(domains, agent, agent, 0.2, records, expired)  # type: ignore[arg-type]
     made.freeze(VM, 60)
     told = heard(made)
     made.close(2)
@@ -350,9 +368,10 @@ def test_close_says_which_guests_are_left_frozen(
     agent: FakeAgent,
     domains: FakeDomains,
     records: LeaseRecords,
+    expired: ExpiredLeases,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    made = Leases(domains, agent, agent, 0.2, records)  # type: ignore[arg-type]
+    made = Leases(domains, agent, agent, 0.2, records, expired)  # type: ignore[arg-type]
     made.freeze(VM, 60)
     agent.mood = "silent"
     made.close(0.05)
@@ -503,10 +522,12 @@ def test_the_status_tells_what_the_guest_says_and_the_lease(book: Leases, agent:
 # --- records ---
 
 
-def crashed(records: LeaseRecords, left_s: float, filesystems: int = 2) -> LeaseRecord:
+def crashed(
+    records: LeaseRecords, left_s: float, filesystems: int = 2, owner: str = "alice"
+) -> LeaseRecord:
     """What a daemon that was killed left on disk."""
     record = LeaseRecord(
-        VM, UUID(int=5), "alice", time.time(), boottime_s() + left_s, filesystems, [("/", ["vda"])]
+        VM, UUID(int=5), owner, time.time(), boottime_s() + left_s, filesystems, [("/", ["vda"])]
     )
     records.put(record)
     return record
@@ -536,7 +557,7 @@ def test_a_freeze_that_cannot_be_recorded_is_refused_and_the_guest_not_asked(
     assert not book.frozen_count()
 
 
-def test_a_lease_found_on_disk_keeps_its_deadline_its_owner_and_its_freeze(
+def test_a_lease_found_on_disk_keeps_its_deadline_and_owner_and_is_not_called_intact(
     book: Leases, agent: FakeAgent, records: LeaseRecords
 ) -> None:
     agent.frozen = True
@@ -547,21 +568,32 @@ def test_a_lease_found_on_disk_keeps_its_deadline_its_owner_and_its_freeze(
     assert (window.id, window.owner) == (record.window_id, "alice")
     assert 55 < window.left_s() <= 60
     assert [fs.mountpoint for fs in window.mounted or []] == ["/"]
-    assert book.thaw(VM, force=False).intact
+    thaw = book.thaw(VM, force=False)
+    # Nobody watched the guest while no daemon ran.
+    assert (thaw.intact, thaw.reason) == (False, "the daemon was restarted")
 
 
-@pytest.mark.parametrize(("left_s", "filesystems"), [(-5.0, 2), (60.0, 0)])
-def test_a_lease_found_overdue_or_unconfirmed_is_thawed_and_not_intact(
-    book: Leases, agent: FakeAgent, records: LeaseRecords, left_s: float, filesystems: int
+@pytest.mark.parametrize(
+    ("left_s", "filesystems", "owner"),
+    [(-5.0, 2, "alice"), (60.0, 0, "alice"), (60.0, 2, "job:of-the-dead")],
+    ids=["overdue", "unconfirmed", "of-a-job"],
+)
+def test_a_lease_found_that_nobody_will_thaw_in_time_is_thawed_and_not_intact(
+    book: Leases,
+    agent: FakeAgent,
+    records: LeaseRecords,
+    left_s: float,
+    filesystems: int,
+    owner: str,
 ) -> None:
     agent.frozen = True
-    crashed(records, left_s, filesystems)
+    crashed(records, left_s, filesystems, owner)
     (window,) = book.adopt()
     until(lambda: window.result is not None)
     assert not agent.frozen
     assert window.result is not None
     assert not window.result.intact
-    assert records.load() == []
+    until(lambda: not records.load())
 
 
 def test_an_extended_lease_lasts_longer_and_is_on_disk(book: Leases, records: LeaseRecords) -> None:

@@ -126,3 +126,37 @@ def test_a_way_that_is_no_folder_is_refused(folder: Path, name: str) -> None:
 
 def test_a_missing_exchange_directory_is_told(folder: Path) -> None:
     assert "No such file" in refused(folder / "missing", folder / "missing" / "file")
+
+
+# --- files that are there ---
+
+
+def test_a_file_that_is_there_is_found_and_one_that_is_not_is_told(folder: Path) -> None:
+    exchange = Exchange([str(folder)])
+    path = folder / "a" / "saved"
+    assert exchange.existing_file(str(path)) is None
+    path.touch(mode=0o600)
+    assert exchange.existing_file(f"{folder}/a//saved") == str(path)
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "fifo", "writable", "outside"])
+def test_what_others_may_have_put_there_is_no_file_to_use(folder: Path, kind: str) -> None:
+    path = folder / "saved"
+    if kind == "link":
+        (folder / "real").touch(mode=0o600)
+        path.symlink_to(folder / "real")
+    elif kind == "folder":
+        path.mkdir(mode=0o700)
+    elif kind == "fifo":
+        os.mkfifo(path, 0o600)
+    elif kind == "writable":
+        path.touch()
+        path.chmod(0o620)
+    else:
+        path = folder.parent / "saved"
+        path.touch(mode=0o600)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(PathNotAllowed) as caught:
+        Exchange([str(folder)]).existing_file(str(path))
+    assert caught.value.path == str(path)
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,66 +10,30 @@ from uuid import UUID
 
 import pytest
 
-from tests.fakes.fake_agent import FakeAgent
-from tests.fakes.fake_domains import VM, FakeDomains, rbd_disk
-from tests.fakes.fake_storage import FakeStorageDomains
+from tests.fakes.fake_domains import VM
+from tests.fakes.snapshot_host import SnapshotHost, until
 from virtceph import errors, request
 from virtceph.ceph.workers import NoReply
-from virtceph.host import snapshots
-from virtceph.host.drives import Planner, SnapDrive
-from virtceph.host.jobs import JobInfo, Jobs
-from virtceph.host.leases import Leases
+from virtceph.host import pauses
+from virtceph.host.drives import SnapDrive
+from virtceph.host.jobs import JobInfo
 from virtceph.host.making import Making
-from virtceph.host.names import SnapshotNames
-from virtceph.host.paths import Exchange
-from virtceph.host.records import LeaseRecords
-from virtceph.host.snapshots import SnapshotRequest, Snapshots
-from virtceph.virt.xml import Disk
+from virtceph.host.snapshots import SnapshotRequest
 
 JOB = UUID(int=7)
 
 
-class Host:
-    """One VM with two RBD disks and a file disk, and everything a snapshot of it needs."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        disks = [rbd_disk("vda", "web-root"), rbd_disk("vdb", "web-data")]
-        self.domains = FakeDomains([*disks, Disk("vdc", "file", path="/images/c", format="qcow2")])
-        self.agent, self.storage = FakeAgent(), FakeStorageDomains()
-        self.images = self.storage.one.images.by_name
-        domains: Any = self.domains
-        agent: Any = self.agent
-        self.leases = Leases(domains, agent, agent, 0.1, LeaseRecords(folder / "leases"))
-        self.jobs = Jobs(lambda result: result, lambda error: error)
-        storage: Any = self.storage
-        self.planner = Planner(storage, Exchange([str(folder)]))
-        self.snapshots = Snapshots(
-            domains, self.planner, self.leases, self.jobs, 1.0, SnapshotNames()
-        )
-
+class Host(SnapshotHost):
     def ask(self, *names: str, frozen: bool = False, memory: str | None = None) -> JobInfo:
         drives = tuple(_drive(disk=name, snapshot_name="s") for name in names)
         return self.start(SnapshotRequest(VM, drives, memory, frozen, 5.0, 5.0))
 
     def start(self, asked: SnapshotRequest) -> JobInfo:
-        self.snapshots.start(asked, JOB)
-        until(lambda: not self.jobs.running())
-        return self.job()
-
-    def job(self) -> JobInfo:
-        return self.jobs.describe(None, [JOB])[str(JOB)]
+        return self.run(lambda job: self.snapshots.start(asked, job), JOB)
 
 
 def _drive(**given: Any) -> SnapDrive:
     return SnapDrive(**{**dict.fromkeys(SnapDrive.__dataclass_fields__), **given})
-
-
-def until(condition: Any) -> None:
-    end_s = time.monotonic() + 3
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.002)
 
 
 @pytest.fixture
@@ -77,10 +41,10 @@ def host(tmp_path: Path) -> Iterator[Host]:
     folder = tmp_path / "exchange"
     folder.mkdir(mode=0o700)
     request.enter(request.Request("1", "alice", float("inf")))
-    made = Host(folder)
+    made = Host(folder, tmp_path / "run")
+    made.runtime.mkdir()
     yield made
-    made.jobs.close(1)
-    made.leases.close(1)
+    made.close()
 
 
 def test_a_snapshot_under_our_freeze_is_consistent_and_noted(host: Host) -> None:
@@ -135,6 +99,29 @@ def test_a_bug_while_it_is_made_leaves_no_guest_frozen(
     assert not host.leases.frozen_count()
 
 
+def test_a_failed_snapshot_thaws_first_and_then_undoes(host: Host) -> None:
+    frozen: list[bool] = []
+    host.worker.outcomes["web-data"] = errors.CephUnavailable("no answer")
+    run = host.worker.run
+
+    def watching(calls: list[Any], deadline_s: float) -> list[Any]:
+        if calls[0].operation == "remove_snapshot":
+            frozen.append(host.agent.frozen)
+        return run(calls, deadline_s)
+
+    host.worker.run = watching  # type: ignore[method-assign]
+    assert host.ask("vda", "vdb").status == "failed"
+    assert frozen == [False]
+
+
+def test_a_caller_whose_lease_ran_out_is_refused_and_nothing_is_made(host: Host) -> None:
+    host.leases.freeze(VM, 0.05)
+    until(lambda: not host.agent.frozen)
+    with pytest.raises(errors.SnapshotFailed, match="the lease ran out"):
+        host.ask("vda", frozen=True)
+    assert host.worker.calls == []
+
+
 def test_under_the_callers_freeze_it_is_pending_until_the_thaw(host: Host) -> None:
     host.leases.freeze(VM, 60)
     told = host.ask("vda", "vdb", frozen=True)
@@ -142,7 +129,7 @@ def test_under_the_callers_freeze_it_is_pending_until_the_thaw(host: Host) -> No
     assert host.agent.frozen
     assert host.agent.froze == 1
     host.leases.thaw(VM, force=False)
-    assert host.job().result.consistency == "filesystem"
+    assert host.job(JOB).result.consistency == "filesystem"
     until(lambda: host.images["web-root"] == {"s": "filesystem"})
 
 
@@ -151,7 +138,7 @@ def test_a_callers_freeze_that_did_not_hold_makes_it_crash_consistent(host: Host
     host.ask("vda", frozen=True)
     host.agent.thawed_count = 1
     host.leases.thaw(VM, force=False)
-    assert host.job().result.consistency == "crash"
+    assert host.job(JOB).result.consistency == "crash"
 
 
 def test_a_callers_freeze_that_ended_meanwhile_is_not_pending_for_ever(
@@ -204,6 +191,31 @@ def test_the_vm_runs_again_when_saving_its_memory_fails(host: Host) -> None:
     assert host.images["web-root"] == {}
 
 
+def test_memory_that_is_not_saved_in_its_time_is_given_up_as_soon_as_libvirt_has_begun(
+    host: Host,
+) -> None:
+    aborts: list[UUID] = []
+    given_up = threading.Event()
+
+    def abort(vm_id: UUID) -> None:
+        aborts.append(vm_id)
+        if len(aborts) == 1:
+            raise errors.LibvirtFailed("abort the job", 55, "no job is active")
+        given_up.set()
+
+    def save(*_all: Any, **_named: Any) -> None:
+        reason = "canceled by client" if given_up.wait(2) else "never asked to stop"
+        raise errors.LibvirtFailed("snapshot the domain", 1, reason)
+
+    host.domains.abort_job, host.domains.snapshot = abort, save  # type: ignore[method-assign]
+    drives = (_drive(disk="vda", snapshot_name="s"),)
+    told = host.start(SnapshotRequest(VM, drives, f"{host.folder}/memory", False, 0.05, 5.0))
+    assert told.error is not None
+    assert "canceled by client" in told.error.message
+    assert host.domains.state == "Up"
+    assert host.images["web-root"] == {}
+
+
 def test_libvirt_is_not_asked_where_it_has_nothing_to_do(host: Host) -> None:
     host.ask("vda")
     assert host.domains.snapshots == []
@@ -236,7 +248,7 @@ def test_the_same_request_under_the_same_id_is_one_job(host: Host) -> None:
 def test_a_resume_that_fails_at_first_is_tried_again(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshots, "_RESUME_AGAIN_S", 0.0)
+    monkeypatch.setattr(pauses, "_AGAIN_S", 0.0)
     host.domains.resume_failures = 3
     told = host.ask("vda", memory=f"{host.folder}/memory")
     assert (told.status, host.domains.state) == ("done", "Up")
@@ -245,7 +257,7 @@ def test_a_resume_that_fails_at_first_is_tried_again(
 def test_a_vm_that_cannot_be_resumed_is_told_and_nothing_is_left(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshots, "_RESUME_AGAIN_S", 0.0)
+    monkeypatch.setattr(pauses, "_AGAIN_S", 0.0)
     host.domains.resume_failures = 99
     told = host.ask("vda", memory=f"{host.folder}/memory")
     assert told.error is not None
@@ -277,7 +289,7 @@ def test_a_stalled_owner_is_found_out_before_the_guest_is_frozen(host: Host) -> 
     assert told.error is not None
     assert "prepare" in told.error.message
     assert not host.agent.froze
-    assert host.storage.one.worker.calls == []
+    assert host.worker.made("create_snapshot") == []
 
 
 def test_a_snapshot_without_an_answer_is_watched_for(host: Host) -> None:

@@ -9,11 +9,13 @@ from uuid import UUID
 import pytest
 from pytest_mock import MockerFixture
 
-from tests.fakes.fake_storage import STORAGE_DOMAIN
+from tests.fakes.fake_storage import STORAGE_DOMAIN, FakeImages, FakeWorker, FakeWorkers
 from virtceph import errors
 from virtceph.ceph.cluster import Caps, PoolStats
 from virtceph.ceph.spec import ClusterSpec, PoolSpec
+from virtceph.host import names
 from virtceph.host import storage as module
+from virtceph.host.names import SnapshotNames
 from virtceph.host.storage import Settings, StorageDomains
 from virtceph.sensitive import Sensitive
 from virtceph.virt.xml import RbdSource
@@ -235,7 +237,6 @@ def test_domains_of_one_cluster_share_its_slots(domains: StorageDomains) -> None
 
 def test_close_closes_everything(domains: StorageDomains) -> None:
     domains.connect(settings())
-    assert domains.worker_pids() == [1]
     domains.close()
     assert FakeCluster.made[0].closed
     assert FakePool.made[0].closed
@@ -266,3 +267,61 @@ def test_a_disk_without_monitors_is_nobodys_where_two_clusters_have_its_pool(
     assert domains.of(source) is not None
     FakeCluster.made[1].fsid = UUID(int=77)
     assert domains.of(source) is None
+
+
+def test_a_new_connection_is_told_of_before_its_caller_is_answered(
+    keys: dict[UUID, Sensitive],
+) -> None:
+    told: list[tuple[str, int]] = []
+    domains = StorageDomains(
+        keys.__getitem__,
+        op_timeout_s=5.0,
+        workers=2,
+        on_connected=lambda domain: told.append((str(domain.pool), len(domains.connected()))),
+    )
+    domains.connect(settings())
+    domains.connect(settings())
+    assert told == [("vms", 1)]
+
+
+def test_a_domain_is_found_by_cluster_pool_and_namespace(domains: StorageDomains) -> None:
+    domains.connect(settings(namespace="blue"))
+    assert domains.find(str(FSID), "vms", "blue") is domains.get(STORAGE_DOMAIN)
+    for other in ((str(UUID(int=9)), "vms", "blue"), (str(FSID), "vms", ""), ("", "vms", "blue")):
+        assert domains.find(*other) is None
+
+
+@pytest.mark.parametrize("stats", [FakeCluster.stats, errors.NoSuchPool("vms")])
+def test_monitors_that_answer_are_enough_whatever_they_know_of_the_pool(
+    domains: StorageDomains, monkeypatch: pytest.MonkeyPatch, stats: Any
+) -> None:
+    domains.connect(settings())
+    monkeypatch.setattr(FakeCluster, "stats", stats)
+    domains.get(STORAGE_DOMAIN).require_monitors()
+
+
+def test_monitors_that_do_not_answer_are_told(
+    domains: StorageDomains, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    domains.connect(settings())
+    monkeypatch.setattr(FakeCluster, "stats", errors.CephUnavailable("no answer in time"))
+    with pytest.raises(errors.CephUnavailable):
+        domains.get(STORAGE_DOMAIN).require_monitors()
+
+
+def test_a_snapshot_that_was_given_up_is_removed_by_a_worker_when_it_is_seen(
+    domains: StorageDomains, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "_SWEEP_S", 0.5)
+    monkeypatch.setattr(names, "_LOOK_AGAIN_S", 0.01)
+    domains.connect(settings())
+    domain: Any = domains.get(STORAGE_DOMAIN)
+    domain.images = images = FakeImages("web-root")
+    domain.workers = FakeWorkers(FakeWorker(images))
+    domain.give_up(SnapshotNames(), "web-root", "nightly", 1.0)
+    images.by_name["web-root"] |= {"nightly": None, "other": None}
+    end_s = time.monotonic() + 2
+    while "nightly" in images.by_name["web-root"]:
+        assert time.monotonic() < end_s
+        time.sleep(0.005)
+    assert list(images.by_name["web-root"]) == ["other"]

@@ -144,6 +144,10 @@ def exists(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
+def test_work_without_a_bound_is_waited_for(worker: WorkerProcess) -> None:
+    assert worker.run([call("a")], float("inf")) == ["a"]
+
+
 def test_the_key_stands_in_no_argument_and_no_environment(worker: WorkerProcess) -> None:
     (seen,) = worker.run([call("look")], soon())
     assert isinstance(seen, list)

@@ -1,7 +1,6 @@
-"""RBD images and their snapshots, read and changed through librbd. Every function blocks.
+"""RBD images and their snapshots, read through librbd. Every function blocks.
 
-What is handed to an image's lock owner (making and removing snapshots) is called only in worker
-processes: see `worker`.
+What is handed to an image's lock owner is in `snapshots`, for worker processes only.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import datetime
 import errno
 import functools
+import json
 from collections.abc import Callable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,12 +23,9 @@ from virtceph.ceph.faults import ceph_faults, errno_of
 from virtceph.ceph.owner import require_answers
 from virtceph.ceph.spec import PoolSpec
 from virtceph.errors import (
-    CephUnavailable,
     NoSuchPool,
     NoSuchSnapshot,
     NoSuchVolume,
-    SnapshotExists,
-    SnapshotProtected,
     VirtcephError,
     VolumeExists,
     VolumeHasSnapshots,
@@ -51,7 +48,9 @@ FEATURES = {
 CREATABLE_FEATURES = ("layering", "exclusive-lock", "object-map", "fast-diff", "deep-flatten")
 # Opening images waits for the OSDs, not for the CPU: 8 at a time more than halve a long list.
 _LIST_THREADS = 8
-_CONSISTENCY_KEY = "virtceph.snapshot.{id}.consistency"
+# What is noted of a snapshot in its image's metadata: how consistent it is, and the set it belongs to.
+CONSISTENCY_KEY = "virtceph.snapshot.{id}.consistency"
+SET_KEY = "virtceph.snapshot.{id}.set"
 
 
 @dataclass(frozen=True)
@@ -80,11 +79,14 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class Snapshot:
+    """One snapshot; `set_note` is what was noted of the set it belongs to, as JSON has it."""
+
     name: str
     id: int
     size_bytes: int
     created_at_s: float
     consistency: str | None
+    set_note: dict[str, Any] | None = None
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -104,11 +106,8 @@ def _in_use(method: Method) -> Method:
 class Images:
     """The images of one pool and namespace, as one user."""
 
-    def __init__(
-        self, cluster: Cluster, pool: PoolSpec, on_begin: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, cluster: Cluster, pool: PoolSpec) -> None:
         self.cluster, self.pool, self._user = cluster, pool, cluster.spec.user
-        self._on_begin = on_begin
         # Clients of ours that were killed (see `owner`).
         self.dead: Set[int] = frozenset()
 
@@ -172,15 +171,6 @@ class Images:
                 raise VolumeHasSnapshots(name, [s.name for s in self.snapshots(name)]) from error
 
     @_in_use
-    def exists(self, name: str) -> bool:
-        """Whether the pool has the image: False only if Ceph said so. Raises CephUnavailable."""
-        try:
-            with self.opened(name):
-                return True
-        except NoSuchVolume:
-            return False
-
-    @_in_use
     def info(self, name: str) -> ImageInfo:
         """All about an image. Raises NoSuchVolume."""
         with self.opened(name) as image, ceph_faults("read the image", self._user):
@@ -196,7 +186,7 @@ class Images:
                 created_at_s=_epoch_s(image.create_timestamp()),
                 parent=_parent(image),
                 snapshots=[s["name"] for s in image.list_snaps() if _is_user_snapshot(s)],
-                watchers=_watchers(image),
+                watchers=watchers_of(image),
                 lock_owner=_lock_owner(image),
                 metadata=dict(image.metadata_list()),
             )
@@ -227,20 +217,21 @@ class Images:
     def watcher_addresses(self, name: str) -> list[str]:
         """Who has the image open. Raises NoSuchVolume."""
         with self.opened(name) as image, ceph_faults("list watchers", self._user):
-            return [watch.address for watch in _watchers(image)]
+            return [watch.address for watch in watchers_of(image)]
 
     @_in_use
     def snapshots(self, name: str) -> list[Snapshot]:
         """The image's snapshots, oldest first; those of groups and the trash are left out."""
         with self.opened(name) as image, ceph_faults("list snapshots", self._user):
-            metadata = dict(image.metadata_list())
+            image_id, metadata = image.id(), dict(image.metadata_list())
             return [
                 Snapshot(
                     name=snap["name"],
                     id=snap["id"],
                     size_bytes=snap["size"],
                     created_at_s=_epoch_s(image.get_snap_timestamp(snap["id"])),
-                    consistency=metadata.get(_CONSISTENCY_KEY.format(id=snap["id"])),
+                    consistency=metadata.get(CONSISTENCY_KEY.format(id=snap["id"])),
+                    set_note=_set_note(metadata, image_id, snap["id"]),
                 )
                 for snap in sorted(image.list_snaps(), key=lambda s: s["id"])
                 if _is_user_snapshot(snap)
@@ -248,8 +239,14 @@ class Images:
 
     @_in_use
     def has_snapshot(self, name: str, snapshot: str) -> bool:
-        """Whether the image has the snapshot: False only if Ceph said so. Raises NoSuchVolume."""
+        """Whether the image has it: False only if Ceph said so. Raises NoSuchVolume."""
         return any(snap.name == snapshot for snap in self.snapshots(name))
+
+    @_in_use
+    def is_protected(self, name: str, snapshot: str) -> bool:
+        """Whether a snapshot may not be removed. Raises NoSuchVolume, NoSuchSnapshot."""
+        with self.opened(name, snapshot) as image, ceph_faults("read it", self._user):
+            return bool(image.is_protected_snap(snapshot))
 
     @_in_use
     def require_answers(self, name: str) -> None:
@@ -261,67 +258,15 @@ class Images:
         with self.opened(name) as image:
             require_answers(self._ioctx, image, name, self._user, self.dead)
 
-    @_in_use
-    def create_snapshot(self, name: str, snapshot: str) -> None:
-        """Make a snapshot. Worker only: a stalled lock owner makes librbd wait, and after about
-        30 s put that owner on the blocklist. `on_begin` is called when the name was seen free, just
-        before the snapshot is asked for. Raises NoSuchVolume, SnapshotExists."""
-        with (
-            self.opened(name, read_only=False) as image,
-            ceph_faults("create the snapshot", self._user, exists=SnapshotExists(name, snapshot)),
-        ):
-            if any(snap["name"] == snapshot for snap in image.list_snaps()):
-                raise SnapshotExists(name, snapshot)
-            require_answers(self._ioctx, image, name, self._user, self.dead)
-            self._on_begin()
-            image.create_snap(snapshot)
 
-    @_in_use
-    def remove_snapshot(self, name: str, snapshot: str) -> None:
-        """Remove a snapshot. Worker only, as `create_snapshot`.
-
-        Raises:
-            NoSuchVolume, NoSuchSnapshot, SnapshotProtected
-        """
-        with (
-            self.opened(name, read_only=False) as image,
-            ceph_faults(
-                "remove the snapshot",
-                self._user,
-                not_found=NoSuchSnapshot(name, snapshot),
-                busy=SnapshotProtected(name, snapshot),
-            ),
-        ):
-            snap_id = next((s["id"] for s in image.list_snaps() if s["name"] == snapshot), None)
-            if snap_id is not None:
-                require_answers(self._ioctx, image, name, self._user, self.dead)
-            image.remove_snap(snapshot)
-            _forget_consistency(image, snap_id)
-
-    @_in_use
-    def set_consistency(self, name: str, snapshot: str, consistency: str) -> None:
-        """Note on the image how consistent a snapshot is. Worker only: metadata is written by the
-        lock owner where there is one. Raises NoSuchVolume, NoSuchSnapshot."""
-        with (
-            self.opened(name, read_only=False) as image,
-            ceph_faults("note the consistency", self._user),
-        ):
-            require_answers(self._ioctx, image, name, self._user, self.dead)
-            for snap in image.list_snaps():
-                if snap["name"] == snapshot:
-                    image.metadata_set(_CONSISTENCY_KEY.format(id=snap["id"]), consistency)
-                    return
-        raise NoSuchSnapshot(name, snapshot)
-
-
-def _forget_consistency(image: rbd.Image, snap_id: int | None) -> None:
+def _set_note(metadata: dict[str, str], image_id: str, snap_id: int) -> dict[str, Any] | None:
+    """The note of the set, if it is this snapshot's own: librbd hands metadata on to copies and clones."""
     try:
-        image.metadata_remove(_CONSISTENCY_KEY.format(id=snap_id))
-    except KeyError:  # the binding's word for "no such key"
-        pass
-    except rbd.Error as error:
-        if errno_of(error) != errno.ENOENT:
-            raise CephUnavailable("the snapshot is gone, its note may be left") from error
+        note = json.loads(metadata[SET_KEY.format(id=snap_id)])
+        own = (note["imageID"], note["snapID"]) == (image_id, snap_id)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return note if own else None
 
 
 def _is_user_snapshot(snap: dict[str, object]) -> bool:
@@ -343,7 +288,7 @@ def _parent(image: rbd.Image) -> str | None:
     return f"{parent['pool_name']}/{namespace}{parent['image_name']}@{parent['snap_name']}"
 
 
-def _watchers(image: rbd.Image) -> list[Watch]:
+def watchers_of(image: rbd.Image) -> list[Watch]:
     return [Watch(watch["addr"], watch["id"]) for watch in image.watchers_list()]
 
 

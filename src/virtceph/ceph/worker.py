@@ -15,17 +15,21 @@ from typing import Any
 
 from virtceph.ceph import wire
 from virtceph.ceph.cluster import Cluster
-from virtceph.ceph.images import Images
+from virtceph.ceph.snapshots import Handles, OwnedImages
 from virtceph.ceph.spec import PoolSpec
 from virtceph.errors import CephFailed, VirtcephError
 from virtceph.process import forbid_core_dumps
 
-# The operations a worker knows, by the name of the method of Images.
+# The operations a worker knows, by the name of the method of OwnedImages.
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    "create_snapshot": Images.create_snapshot,
-    "remove_snapshot": Images.remove_snapshot,
-    "set_consistency": Images.set_consistency,
-    "remove": Images.remove,
+    "open_image": OwnedImages.open_image,
+    "close_image": OwnedImages.close_image,
+    "create_snapshot": OwnedImages.create_snapshot,
+    "remove_snapshot": OwnedImages.remove_snapshot,
+    "annotate_snapshot": OwnedImages.annotate_snapshot,
+    "roll_back": OwnedImages.roll_back,
+    "clone": OwnedImages.clone,
+    "remove": OwnedImages.remove,
 }
 
 
@@ -35,6 +39,7 @@ class Worker:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._sending = threading.Lock()
+        self._handles: Handles = {}
 
     def serve(self) -> None:
         """Connect, say so, and serve. Blocks for the life of the process."""
@@ -55,7 +60,7 @@ class Worker:
         try:
             begun = {"id": request["id"], "begun": True}
             pool = PoolSpec(request["pool"], request["namespace"])
-            images = Images(cluster, pool, on_begin=lambda: self._send(begun))
+            images = OwnedImages(cluster, pool, self._handles, lambda: self._send(begun))
             images.dead = frozenset(request["dead"])
             reply["result"] = OPERATIONS[request["operation"]](images, **request["arguments"])
         except VirtcephError as error:

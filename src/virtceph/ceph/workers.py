@@ -90,7 +90,7 @@ class WorkerProcess:
 
     def run(self, calls: list[Call], deadline_s: float) -> list[Outcome]:
         """Run all calls at once; for each its result, its error, or NoReply. Blocks until the last
-        answer or `deadline_s` (monotonic); a worker that is late is killed."""
+        answer or `deadline_s` (monotonic, may be `inf`); a worker that is late is killed."""
         ids = {}
         outcomes: list[Outcome] = [NoReply(c.operation not in wire.ANNOUNCED) for c in calls]
         try:
@@ -125,7 +125,7 @@ class WorkerProcess:
         left_s = deadline_s - time.monotonic()
         if left_s <= 0:
             raise NoReply
-        self._channel.settimeout(left_s)
+        self._channel.settimeout(None if left_s == float("inf") else left_s)
         try:
             # An empty line is the end of the worker; ValueError comes of a channel that `kill`
             # closed in another thread, and of half a line.

@@ -8,7 +8,7 @@ from typing import NamedTuple, NoReturn
 from virtceph import __version__
 
 USAGE = (
-    "virtceph [-h] [--version] [--socket PATH] [--timeout S] [--human] [-f FILE|-]\n"
+    "virtceph [-h] [--version] [--socket PATH] [--timeout S] [--human] [--wait] [-f FILE|-]\n"
     "                NAMESPACE method [arg=value ...]"
 )
 
@@ -21,13 +21,14 @@ class UsageError(Exception):
 
 
 class Options(NamedTuple):
-    """`timeout_s` bounds one request; `file` is where `-f` reads, `-` for stdin."""
+    """`timeout_s` bounds one request (and the wait for a job); `file` is where `-f` reads, `-` for stdin."""
 
     words: list[str]
     help: bool
     socket: str | None
     timeout_s: float
     human: bool
+    wait: bool
     file: str | None
 
 
@@ -62,6 +63,7 @@ def parse(argv: list[str]) -> Options:
     parser.add_argument("--socket")
     parser.add_argument("--timeout", type=_positive_s, default=180.0)
     parser.add_argument("--human", action="store_true")
+    parser.add_argument("--wait", action="store_true")
     parser.add_argument("-f", "--file")
     parser.add_argument("words", nargs="*")
     found = parser.parse_intermixed_args(argv)
@@ -71,5 +73,6 @@ def parse(argv: list[str]) -> Options:
         socket=found.socket,
         timeout_s=found.timeout,
         human=found.human,
+        wait=found.wait,
         file=found.file,
     )

@@ -1,8 +1,9 @@
-"""Calling one verb for a person: a VM may be named, and a freeze always has a short lease."""
+"""Calling one verb for a person: a VM may be named, a freeze has a short lease, a job is waited for."""
 
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 from virtceph.cli.values import is_uuid
 from virtceph.client import FREEZE_LEASE_S, Client, ServerError, connect
@@ -21,6 +22,27 @@ def call(verb: VerbSpec, params: dict[str, Any], path: str, timeout_s: float) ->
         if isinstance(vm, str) and not is_uuid(vm):
             params["vmID"] = vm_called(client, vm)
         return client.request(verb.name, params)
+
+
+def call_and_wait(verb: VerbSpec, params: dict[str, Any], path: str, timeout_s: float) -> Any:
+    """The result of the job that a verb starts. Blocks up to `timeout_s` for its end.
+
+    Raises:
+        ServerError: the verb's, or the job's. ConnectionFailed, TimedOut, NoSuchJob
+    """
+    params = {"jobUUID": str(uuid4()), **params}
+    call(verb, params, path, timeout_s)
+    with connect(path, timeout_s=timeout_s) as client:
+        job = client.wait_for_job(params["jobUUID"], timeout_s)
+    error = job.get("error")
+    if error is not None:
+        raise ServerError(error["code"], error["message"], error.get("data"))
+    return job.get("result")
+
+
+def starts_a_job(verb: VerbSpec) -> bool:
+    """Whether a verb answers at once and goes on as a job."""
+    return any(param.name == "jobUUID" for param in verb.params)
 
 
 def vm_called(client: Client, name: str) -> str:

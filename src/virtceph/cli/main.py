@@ -144,21 +144,27 @@ def _params(contract: Contract, verb: VerbSpec, options: Options) -> dict[str, A
 
 
 def _call(contract: Contract, verb: VerbSpec, params: dict[str, Any], options: Options) -> int:
-    from virtceph.cli.calling import call
+    from virtceph.cli.calling import call, call_and_wait, starts_a_job
     from virtceph.cli.values import redacted
-    from virtceph.client import ConnectionFailed, ServerError, TimedOut, socket_path
+    from virtceph.client import ConnectionFailed, NoSuchJob, ServerError, TimedOut, socket_path
 
+    if options.wait and not starts_a_job(verb):
+        raise UsageError(f"--wait is for verbs that start a job; {verb.name} does not")
     path = options.socket or socket_path()
     shown = f"{verb.name} with args {redacted(contract, verb, params)}"
+    calling = call_and_wait if options.wait else call
     try:
-        result = call(verb, params, path, options.timeout_s)
+        result = calling(verb, params, path, options.timeout_s)
     except ServerError as error:
         return _fail(f"Command {shown} failed:\n{error}")
+    except NoSuchJob as error:
+        return _fail(f"Command {shown} was begun and lost: {error}")
     except TimedOut as error:
         return _fail(f"Request {shown} timed out after {error.timeout_s} seconds")
     except ConnectionFailed as error:
         return _fail(f"Connection to {path} failed: {error}")
-    _show(contract, verb, result, human=options.human)
+    # What comes of a job has no type in the contract: it is shown as it is.
+    _show(contract, verb, result, human=options.human and not options.wait)
     return DONE
 
 

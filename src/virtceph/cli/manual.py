@@ -28,6 +28,7 @@ options:
   --socket PATH      the daemon's socket (else $VIRTCEPH_SOCKET, else /run/virtceph/virtcephd.sock)
   --timeout S        how long to wait for the answer (180)
   --human            tables and units for people, instead of JSON
+  --wait             of a verb that starts a job, wait for its end (within the time-out) and print its result
   -f, --file FILE    read the parameters as a JSON object from FILE, `-` for stdin;
                      secrets are only taken this way
 """

@@ -102,13 +102,13 @@ class Planner:
             if form == "vdsm":
                 disk, path = self._vdsm(vm_id, domain, drive, where)
             else:
-                disk = self._named(vm_id, domain, drive, where)
+                disk = _disk_of(vm_id, domain, drive.disk, f"{where}.disk")
             if disk.target in overlays or any(d.target == disk.target for d in rbd):
                 raise errors.InvalidParameter(
                     where, f"each disk once; {disk.target} is there twice"
                 )
             if form == "rbd":
-                rbd.append(self._rbd(disk, drive, where))
+                rbd.append(self._rbd(disk, drive.snapshot_name or "", where))
                 continue
             if disk.type != "file":
                 raise errors.InvalidParameter(where, f"a file disk; {disk.target} is {disk.type}")
@@ -124,12 +124,46 @@ class Planner:
         targets = [disk.target for disk in domain.disks]
         return Plan(vm_id, targets, rbd, overlays, "vdsm" in forms, memory_path)
 
-    def _named(self, vm_id: UUID, domain: Domain, drive: SnapDrive, where: str) -> Disk:
-        for disk in domain.disks:
-            if disk.target == drive.disk:
-                return disk
-        targets = ", ".join(disk.target for disk in domain.disks)
-        raise errors.NoSuchDrive(vm_id, f"{where}.disk", f"one of {targets}")
+    def plan_set(
+        self,
+        vm_id: UUID,
+        domain: Domain,
+        snapshot: str,
+        targets: list[str] | None,
+        memory: str | None,
+    ) -> Plan:
+        """A set of all writable disks, or of `targets`: RBD snapshots, and overlays beside the files of
+        file disks. Blocks on the file system only.
+
+        Raises:
+            InvalidParameter: a disk cannot be snapshotted, or is named twice, or none lies in RBD.
+            NoSuchDrive, PathNotAllowed, PathExists
+        """
+        chosen = [(disk, f"disks: {disk.target}") for disk in domain.disks]
+        if targets is not None:
+            wheres = [(target, f"disks[{index}]") for index, target in enumerate(targets)]
+            chosen = [(_disk_of(vm_id, domain, t, where), where) for t, where in wheres]
+        rbd: list[RbdDrive] = []
+        overlays: dict[str, str] = {}
+        for disk, where in chosen:
+            if disk.target in overlays or any(d.target == disk.target for d in rbd):
+                raise errors.InvalidParameter(
+                    where, f"each disk once; {disk.target} is there twice"
+                )
+            if disk.rbd is None and disk.path is not None and disk.type == "file":
+                overlays[disk.target] = _new_overlay(f"{disk.path}.{snapshot}")
+            else:
+                rbd.append(self._rbd(disk, snapshot, where))
+        if not rbd:
+            # What belongs to a set is noted on its images.
+            raise errors.InvalidParameter(
+                "disks", "at least one RBD disk; VM.snapshot overlays files"
+            )
+        memory_path = None if memory is None else self._exchange.new_file(memory)
+        if memory_path in overlays.values():
+            raise errors.InvalidParameter("memoryPath", "another file than the overlays")
+        all_targets = [disk.target for disk in domain.disks]
+        return Plan(vm_id, all_targets, rbd, overlays, False, memory_path)
 
     def _vdsm(self, vm_id: UUID, domain: Domain, drive: SnapDrive, where: str) -> tuple[Disk, str]:
         ending = f"/{drive.image_id}/{drive.base_volume_id}"
@@ -143,7 +177,7 @@ class Planner:
             vm_id, f"{where}.baseVolumeID", f"a disk whose source ends in {ending}"
         )
 
-    def _rbd(self, disk: Disk, drive: SnapDrive, where: str) -> RbdDrive:
+    def _rbd(self, disk: Disk, snapshot: str, where: str) -> RbdDrive:
         if disk.rbd is None:
             raise errors.InvalidParameter(where, f"an RBD disk; {disk.target} is {disk.type}")
         domain = self._storage.of(disk.rbd)
@@ -151,7 +185,7 @@ class Planner:
             raise errors.InvalidParameter(
                 where, f"a connected storage domain with the pool {disk.rbd.pool}"
             )
-        return RbdDrive(disk.target, domain, disk.rbd.image, drive.snapshot_name or "")
+        return RbdDrive(disk.target, domain, disk.rbd.image, snapshot)
 
     def _memory(self, memory: str | None) -> str | None:
         if memory is None:
@@ -161,6 +195,23 @@ class Planner:
                 "snapMemory as volume ids", "a path under an exchange directory"
             )
         return self._exchange.new_file(memory)
+
+
+def _disk_of(vm_id: UUID, domain: Domain, target: str | None, field: str) -> Disk:
+    for disk in domain.disks:
+        if disk.target == target:
+            return disk
+    targets = ", ".join(disk.target for disk in domain.disks)
+    raise errors.NoSuchDrive(vm_id, field, f"one of {targets}")
+
+
+def _new_overlay(path: str) -> str:
+    try:
+        os.lstat(path)
+    except OSError:
+        # Not there; or not ours to see, and then libvirt judges.
+        return path
+    raise errors.PathExists(path)
 
 
 def _may_exist(path: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from virtceph.host.jobs import Jobs
 from virtceph.host.leases import Leases
 from virtceph.host.secrets import Secrets
+from virtceph.host.sets import SnapshotSets
 from virtceph.host.snapshots import Snapshots
 from virtceph.host.storage import StorageDomains
 from virtceph.host.vms import VMs
@@ -27,6 +28,7 @@ class Host:
     volumes: Volumes
     leases: Leases
     snapshots: Snapshots
+    sets: SnapshotSets
     jobs: Jobs
     verbs: list[str] = field(default_factory=list)
     lanes: Callable[[], dict[str, Any]] = dict

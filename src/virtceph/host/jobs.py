@@ -89,12 +89,12 @@ class Jobs:
                 if known.arguments != job.arguments:
                     raise JobExists(job.uuid)
                 return known
+            if sum(known.status not in _ENDED for known in self._jobs.values()) >= _UNDER_WAY:
+                raise LaneBusy("jobs")
             try:
                 future = self._threads.submit(self._run, job, work)
             except RuntimeError:  # closed
                 raise ShuttingDown from None
-            if sum(known.status not in _ENDED for known in self._jobs.values()) >= _UNDER_WAY:
-                raise LaneBusy("jobs")
             self._jobs[job.uuid] = job
         future.add_done_callback(lambda f: self._end(job, "aborted") if f.cancelled() else None)
         return job

@@ -11,21 +11,22 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from virtceph import errors
-from virtceph.host.records import LeaseRecords
-from virtceph.host.windows import ThawResult, Window
+from virtceph.host.records import ExpiredLeases, LeaseRecords
+from virtceph.host.windows import ThawResult, Window, due_of, log_end, outcome_of
 from virtceph.log import facts
 
 log = logging.getLogger(__name__)
 
 # How long a freeze waits for a thaw of the same VM that is under way.
 _THAW_UNDER_WAY_S = 10.0
+RAN_OUT = "the lease ran out"
 
 
 class Windows:
     """The open windows of this host, at most one for each VM. Threads meet here, under one lock."""
 
-    def __init__(self, records: LeaseRecords) -> None:
-        self._records = records
+    def __init__(self, records: LeaseRecords, expired: ExpiredLeases) -> None:
+        self._records, self._expired = records, expired
         self._open: dict[UUID, Window] = {}
         self._thaws: Counter[UUID] = Counter()
         self._changed = threading.Condition()
@@ -38,8 +39,7 @@ class Windows:
 
     def count(self) -> int:
         """How many are open."""
-        with self._changed:
-            return len(self._open)
+        return len(self._open)
 
     def open(self, vm_id: UUID, owner: str, timeout_s: float) -> tuple[Window, bool]:
         """A new window, or the owner's open one with a deadline no earlier than before; and which.
@@ -61,6 +61,7 @@ class Windows:
             if window is None:
                 window = Window(vm_id, owner, deadline_s)
                 self._record(window)
+                self._expired.forget(vm_id)
                 self._open[vm_id] = window
                 return window, True
             if window.owner != owner:
@@ -91,9 +92,25 @@ class Windows:
         deadline, the others are thawed from now on. Blocks on the disk."""
         with self._changed:
             for record in self._records.load():
-                self._open[record.vm_id] = Window.of_record(record)
+                window = self._open[record.vm_id] = Window.of_record(record)
+                if window.state == "frozen" and record.left_s() <= 0:
+                    window.state = "thawing"
+                    self._ran_out(window)
             self._changed.notify_all()
             return list(self._open.values())
+
+    def take_over(self, vm_id: UUID, reason: str) -> None:
+        """Thaw a guest that somebody unknown froze, again and again. Blocks on the disk."""
+        window = Window(vm_id, "virtcephd", time.monotonic(), state="uncertain", broken=reason)
+        with self._changed:
+            if vm_id in self._open or self._closing:
+                return
+            try:
+                self._record(window)
+            except errors.FreezeFailed as error:
+                log.error("%s %s", error.message, facts(vm=vm_id))
+            self._open[vm_id] = window
+            self._changed.notify_all()
 
     def _extend(self, window: Window, deadline_s: float) -> None:
         before_s = window.deadline_s
@@ -182,14 +199,57 @@ class Windows:
         with self._changed:
             while not self._closed:
                 now_s = time.monotonic()
-                due = [w for w in self._open.values() if w.due_s() <= now_s]
-                for window in due:
-                    _mark_due(window)
-                if due:
+                if due := due_of(self._open.values(), now_s):
+                    for window in due:
+                        self._mark_due(window)
                     return due
-                soonest_s = min((w.due_s() for w in self._open.values()), default=now_s + 3600)
+                # Those that are due already wait for a thread: `try_again` and `end` wake us.
+                later = (w.due_s() for w in self._open.values() if w.due_s() > now_s)
+                soonest_s = min(later, default=now_s + 3600)
                 self._changed.wait(min(soonest_s - now_s, 3600))
             return []
+
+    def _mark_due(self, window: Window) -> None:
+        window.rescued = True
+        window.tries += 1
+        if window.state == "frozen":
+            # Said here, under the lock: from now on nobody can extend it.
+            window.state = "thawing"
+            self._ran_out(window)
+
+    def _ran_out(self, window: Window) -> None:
+        window.broken = window.broken or RAN_OUT
+        self._expired.add(window.vm_id, RAN_OUT)
+        log.warning("lease ran out %s", facts(vm=window.vm_id, window=window.id))
+
+    def break_(self, vm_id: UUID, reason: str) -> None:
+        """Say that an open freeze did not hold."""
+        with self._changed:
+            if (window := self._open.get(vm_id)) and window.broken is None:
+                window.broken = reason
+                log.warning("freeze broken %s", facts(vm=vm_id, window=window.id, reason=reason))
+
+    def interrupt(self, vm_id: UUID, reason: str) -> None:
+        """Say so, and thaw the guest from now on. A freeze under way is undone when it is done."""
+        self.break_(vm_id, reason)
+        with self._changed:
+            if window := self._open.get(vm_id):
+                window.unwanted = True
+                if window.state != "freezing":
+                    self.hand_over(window, "thawing", reason)
+
+    def break_all(self, reason: str) -> None:
+        """Say so of every open one."""
+        with self._changed:
+            for vm_id in self._open:
+                self.break_(vm_id, reason)
+
+    def poke(self, vm_id: UUID) -> None:
+        """Try now what would be tried later: the guest can be reached again."""
+        with self._changed:
+            if window := self._open.get(vm_id):
+                window.next_try_s = 0.0
+                self._changed.notify_all()
 
     def try_again(self, window: Window, delay_s: float) -> None:
         """This time the guest was not thawed."""
@@ -212,13 +272,13 @@ class Windows:
         with self._changed:
             if window.result is not None:
                 return window.result
-            result = window.result = _outcome(window, count, reason)
+            result = window.result = outcome_of(window, count, reason)
             window.state = "ended"
             del self._open[window.vm_id]
             self._records.remove(window.vm_id)
             listeners, window.at_end = window.at_end, []
             self._changed.notify_all()
-        _log_end(window, result)
+        log_end(window, result)
         for listener in listeners:
             try:
                 listener(result)
@@ -231,52 +291,9 @@ class Windows:
         VMs that are left frozen. Blocks."""
         with self._changed:
             self._closing = True
-            windows = list(self._open.values())
-        for window in windows:
-            self._give_up(window)
-        with self._changed:
+            for vm_id in list(self._open):
+                self.interrupt(vm_id, "the daemon stopped")
             self._changed.wait_for(lambda: not self._open, timeout_s)
             self._closed = True
             self._changed.notify_all()
             return list(self._open)
-
-    def _give_up(self, window: Window) -> None:
-        reason = "the daemon stopped"
-        with self._changed:
-            window.unwanted = True
-            window.broken = window.broken or reason
-            freezing = window.state == "freezing"
-        if not freezing:
-            self.hand_over(window, "thawing", reason)
-
-
-def _mark_due(window: Window) -> None:
-    window.rescued = True
-    window.tries += 1
-    if window.state == "frozen":
-        # Said here, under the lock: from now on nobody can extend it.
-        window.state = "thawing"
-        window.broken = window.broken or "the lease ran out"
-        log.warning("lease ran out %s", facts(vm=window.vm_id, window=window.id))
-
-
-def _outcome(window: Window, count: int, reason: str | None) -> ThawResult:
-    broken = window.broken or reason
-    if broken is None and count != window.filesystems:
-        broken = f"{window.filesystems} file systems were frozen and {count} thawed"
-    elapsed_s = time.monotonic() - window.began_s
-    return ThawResult(window.id, count, elapsed_s, broken is None, broken or "held throughout")
-
-
-def _log_end(window: Window, result: ThawResult) -> None:
-    log.info(
-        "thawed %s",
-        facts(
-            vm=window.vm_id,
-            window=window.id,
-            filesystems=result.filesystems,
-            frozen_s=result.frozen_for_s,
-            intact=result.intact,
-            reason=result.reason,
-        ),
-    )

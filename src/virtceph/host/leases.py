@@ -17,7 +17,7 @@ from uuid import UUID
 
 from virtceph import errors, request
 from virtceph.host.leasebook import Windows
-from virtceph.host.records import LeaseRecords
+from virtceph.host.records import ExpiredLeases, LeaseRecords
 from virtceph.host.rescue import GONE, Rescue, thaw_guest
 from virtceph.host.windows import (
     FreezeResult,
@@ -30,6 +30,7 @@ from virtceph.host.windows import (
 from virtceph.log import facts
 from virtceph.virt.agent import Agent, FileSystem
 from virtceph.virt.domains import Domains
+from virtceph.virt.events import DomainEvent, Happened
 
 __all__ = [
     "FreezeResult",
@@ -42,6 +43,10 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+# A guest that can be asked again; a guest that is another one from here on.
+_REACHABLE = (Happened.AGENT_BACK, Happened.RESUMED, Happened.ARRIVED)
+_ANEW = (Happened.RESET, Happened.STOPPED, Happened.LEFT)
 
 # Engines wait 180 s for a reply, so a freeze may not take longer than this, nor half its lease.
 _FREEZE_MAX_S = 150.0
@@ -69,10 +74,13 @@ class Leases:
         rescuer: Agent,
         agent_timeout_s: float,
         records: LeaseRecords,
+        expired: ExpiredLeases,
+        max_lease_s: float = 600.0,
     ) -> None:
         self._domains, self._agent = domains, agent
-        self._agent_timeout_s = agent_timeout_s
-        self._windows = Windows(records)
+        self._agent_timeout_s, self._max_lease_s = agent_timeout_s, max_lease_s
+        self._expired = expired
+        self._windows = Windows(records, expired)
         self._rescue = Rescue(self._windows, rescuer)
 
     # --- verbs ---
@@ -81,10 +89,11 @@ class Leases:
         """Freeze every file system of a guest for at most `timeout_s`. Blocks up to half of that.
 
         Raises:
-            NoSuchVM, VMDown, FreezePaused, FreezeNoAgent, AlreadyFrozen, FrozenByAnother,
+            InvalidParameter, NoSuchVM, VMDown, FreezePaused, FreezeNoAgent, AlreadyFrozen, FrozenByAnother,
             NothingFrozen, FreezeFailed, GuestAgentUnresponsive, LibvirtUnavailable, ShuttingDown
         """
         owner = request.current().caller
+        self.require_short(timeout_s)
         if self._domains.require_running(vm_id) == "Paused":
             raise errors.FreezePaused(vm_id)
         window, is_new = self._windows.open(vm_id, owner, timeout_s)
@@ -105,8 +114,9 @@ class Leases:
         """Let the caller's freeze last until `timeout_s` from now, unless it lasts longer already.
 
         Raises:
-            NotFrozen, FrozenByAnother, FreezeFailed
+            InvalidParameter, NotFrozen, FrozenByAnother, FreezeFailed
         """
+        self.require_short(timeout_s)
         window = self._windows.extend(vm_id, request.current().caller, timeout_s)
         log.info("extended %s", facts(vm=vm_id, window=window.id, left_s=window.left_s()))
         return LeaseExtended(window.id, window.left_s())
@@ -127,6 +137,12 @@ class Leases:
             GuestAgentUnresponsive, LibvirtUnavailable
         """
         caller = request.current().caller
+        try:
+            return self._thaw(vm_id, caller, force)
+        finally:
+            self._put_back(vm_id)
+
+    def _thaw(self, vm_id: UUID, caller: str, force: bool) -> ThawResult:
         with self._windows.thawing(vm_id) as window:
             if window is not None:
                 window = self._windows.claim(window, caller, force, _THAW_S)
@@ -142,17 +158,52 @@ class Leases:
                 if window is not None:
                     self._windows.hand_over(window, "thawing")
                 raise
+            before = self._expired.forget(vm_id) or "no freeze of this daemon's"
             if window is None:
-                return ThawResult(None, count, 0.0, False, reason or "no freeze of this daemon's")
+                return ThawResult(None, count, 0.0, False, reason or before)
             return self._windows.end(window, count, reason)
 
     def status(self, vm_id: UUID) -> FreezeStatus:
         """What the guest says, and the open lease. Blocks. Raises NoSuchVM, VMDown."""
         self._domains.require_running(vm_id)
-        window = self.window_of(vm_id)
-        lease = None if window is None else window.lease()
         guest, reason = self.ask(vm_id)
+        self._put_back(vm_id)
+        # Afterwards: a guest that hangs may outlast its lease with this question.
+        lease = window.lease() if (window := self.window_of(vm_id)) else None
         return FreezeStatus(guest, reason, lease)
+
+    # --- what happens to guests ---
+
+    def happened(self, event: DomainEvent) -> None:
+        """Take notice of what libvirt tells of a domain. May block on the disk."""
+        vm_id, what = event.vm_id, event.what
+        reason = f"{what.value} while it was frozen"
+        if what in _REACHABLE:
+            self._windows.poke(vm_id)
+        elif what is Happened.AGENT_LOST:
+            self._windows.break_(vm_id, reason)
+        elif what is not Happened.MIGRATING or self._migrates(vm_id):
+            # Whether the VM is gone is asked when it is thawed: what is told here may be old.
+            self._windows.interrupt(vm_id, reason)
+        if what in _ANEW:
+            self._expired.forget(vm_id)
+
+    def _migrates(self, vm_id: UUID) -> bool:
+        # QEMU saves memory by a migration into a file, and libvirt tells of it in the same words.
+        if self._windows.of(vm_id) is None:
+            return False
+        try:
+            return self._domains.is_migrating(vm_id)
+        except errors.VirtcephError:
+            return True
+
+    def thaw_stranger(self, vm_id: UUID, reason: str) -> None:
+        """Thaw a guest that is frozen without a lease, again and again. Blocks on the disk."""
+        self._windows.take_over(vm_id, reason)
+
+    def libvirt_lost(self, reason: str) -> None:
+        """Without libvirt nobody tells what happens to the guests. Does not block."""
+        self._windows.break_all(f"libvirt was not watched while it was frozen: {reason}")
 
     # --- for snapshots ---
 
@@ -163,6 +214,21 @@ class Leases:
         except errors.VirtcephError as error:
             return "unknown", error.message
         return ("frozen" if frozen else "thawed"), None
+
+    def require_not_expired(self, vm_id: UUID) -> None:
+        """Refuse to work under a freeze that the clock has ended. Blocks on the disk.
+
+        Raises:
+            SnapshotFailed: the lease of this VM ran out, and its caller does not know it yet.
+        """
+        if reason := self._expired.reason(vm_id):
+            raise errors.SnapshotFailed(vm_id, "the freeze", reason)
+
+    def require_short(self, timeout_s: float, field: str = "timeout") -> None:
+        """Refuse a lease that is longer than this host allows. Raises InvalidParameter with `field`."""
+        if timeout_s > self._max_lease_s:
+            at_most = f"at most {self._max_lease_s:g} seconds, as this host is configured"
+            raise errors.InvalidParameter(field, at_most)
 
     def window_of(self, vm_id: UUID) -> Window | None:
         """The open window of a VM."""
@@ -195,6 +261,8 @@ class Leases:
         except BaseException:
             self._forget(window)
             raise
+        # From here on the guest may be frozen.
+        window.since_s, window.began_s = time.time(), time.monotonic()
         try:
             count = self._agent.freeze(vm_id, max(1.0, end_s - time.monotonic()))
         except _NOT_BEGUN:
@@ -213,6 +281,12 @@ class Leases:
 
     def _forget(self, window: Window) -> None:
         self._windows.end(window, 0, "the guest was not frozen")
+        self._put_back(window.vm_id)
+
+    def _put_back(self, vm_id: UUID) -> None:
+        # While a window is open the rescue and the guard set limits of their own.
+        if self._windows.of(vm_id) is None:
+            self._agent.put_back(vm_id)
 
     def _mounted(self, vm_id: UUID, timeout_s: float) -> list[FileSystem] | None:
         try:

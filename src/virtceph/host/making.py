@@ -2,128 +2,122 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid4
 
 from virtceph import errors
-from virtceph.ceph.workers import Call, NoReply, Outcome, WorkerProcess
 from virtceph.host.consistency import Verdict
-from virtceph.host.drives import Plan, RbdDrive
+from virtceph.host.drives import Plan
+from virtceph.host.intents import Intents
 from virtceph.host.names import SnapshotNames
-from virtceph.host.storage import StorageDomain
+from virtceph.host.rbdsnapshots import RbdSnapshots
 from virtceph.log import facts
 from virtceph.virt.domains import Domains
 
 log = logging.getLogger(__name__)
 
-# Time to note the outcome on the images, after the guest is thawed: nobody waits for it.
-_NOTE_S = 10.0
 _ABORT_AGAIN_S = 0.02
 
 
-class Making:
-    """One plan being carried out. `prepare`, then `make`; `undo` removes what this run made, and
-    nothing that was there before or that somebody else made under the same name."""
+class Maker:
+    """What every making needs."""
 
     def __init__(
-        self, plan: Plan, domains: Domains, snapshot_timeout_s: float, names: SnapshotNames
+        self,
+        domains: Domains,
+        names: SnapshotNames,
+        intents: Intents,
+        snapshot_timeout_s: float,
     ) -> None:
-        self._names = names
-        self.plan, self._domains, self._timeout_s = plan, domains, snapshot_timeout_s
-        self._stack = ExitStack()
-        self._workers: dict[StorageDomain, WorkerProcess | None]
-        self._workers = {drive.domain: None for drive in plan.rbd}
-        self._made: list[RbdDrive] = []
-        self._unanswered: list[RbdDrive] = []
+        self._domains, self._names, self._intents = domains, names, intents
+        self._timeout_s = snapshot_timeout_s
+
+    def begin(self, plan: Plan) -> Making:
+        """A plan about to be carried out. Does not block."""
+        ident = uuid4()
+        rbd = RbdSnapshots(ident, plan.vm_id, plan.rbd, self._names, self._intents, self._timeout_s)
+        return Making(ident, plan, self._domains, rbd)
+
+
+class Making:
+    """One plan being carried out. `prepare`, then `make`; `undo` removes what this run made, and nothing
+    that was there before or that somebody else made under the same name; `settle` when all is well.
+
+    `id` is new for each; `steps` are the seconds that each step took.
+    """
+
+    def __init__(self, ident: UUID, plan: Plan, domains: Domains, rbd: RbdSnapshots) -> None:
+        self.id, self.plan = ident, plan
+        self.steps: dict[str, float] = {}
+        self._domains, self._rbd = domains, rbd
+        self._libvirt_made = False
 
     def __enter__(self) -> Making:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._stack.close()
+        self._rbd.close()
 
-    def prepare(self) -> None:
-        """What can fail or wait before a guest is frozen: names free, workers ready. Blocks."""
-        with step(self.plan.vm_id, "prepare"):
-            wanted = [d.domain.snapshot_name(d.image, d.snapshot) for d in self.plan.rbd]
-            self._stack.enter_context(self._names.reserve(wanted))
-            for drive in self.plan.rbd:
-                if drive.domain.images.has_snapshot(drive.image, drive.snapshot):
-                    raise errors.SnapshotExists(drive.image, drive.snapshot)
-                drive.domain.images.require_answers(drive.image)
-            self._workers = {
-                domain: self._stack.enter_context(domain.workers.worker())
-                for domain in self._workers
-            }
+    def prepare(self, *, is_set: bool = False) -> None:
+        """What can fail or wait before a guest is frozen. Blocks. Raises SnapshotFailed."""
+        with step(self.plan.vm_id, "prepare"), self.timed("prepare"):
+            self._rbd.prepare(is_set=is_set)
 
-    def make(self, memory_timeout_s: float, freeze_timeout_s: float) -> None:
-        """All RBD snapshots at once, then libvirt's part. Blocks. Raises SnapshotFailed."""
-        began_s = time.monotonic()
-        self._make_rbd()
+    def make(self, until_s: float, memory_timeout_s: float) -> None:
+        """All RBD snapshots at once, then libvirt's part; nothing begins after `until_s` (monotonic), and
+        snapshots that are there only then are too late. Blocks.
+
+        Raises:
+            SnapshotFailed: `undo` removes what was made.
+        """
+        with self.timed("snapshots"):
+            # A VM whose memory is saved is paused by now, and nobody resumes it before this is over.
+            self._rbd.make(until_s, at_once=self.plan.memory_path is not None)
         # An overlay comes last: undoing one needs a merge.
         if self.plan.asks_libvirt:
-            if not self.plan.memory_path and time.monotonic() - began_s > freeze_timeout_s:
+            if time.monotonic() > until_s:
                 raise errors.SnapshotFailed(self.plan.vm_id, "freeze_timeout", "the time is over")
-            self._make_libvirt(memory_timeout_s)
-        log.info(
-            "snapshot made %s", facts(vm=self.plan.vm_id, elapsed_s=time.monotonic() - began_s)
-        )
+            with self.timed("memory" if self.plan.memory_path else "overlays"):
+                self._make_libvirt(memory_timeout_s)
+        took = {f"{name}_s": seconds for name, seconds in self.steps.items()}
+        log.info("snapshot made %s", facts(vm=self.plan.vm_id, **took))
 
-    def undo(self) -> None:
-        """Remove the RBD snapshots of this run. Blocks. What cannot be removed is logged."""
-        for drive in self._made:
-            reason = self._remove(drive)
-            if reason is not None:
-                log.error(
-                    "snapshot not removed %s",
-                    facts(image=drive.image, snapshot=drive.snapshot, reason=reason),
-                )
-        for drive in self._unanswered:
-            drive.domain.give_up(self._names, drive.image, drive.snapshot, self._timeout_s)
-        self._made.clear()
-        self._unanswered.clear()
+    def undo(self) -> list[str]:
+        """Remove the RBD snapshots and the memory file of this run. Blocks. What cannot be removed is
+        logged; the overlays that the VM writes to by now are returned, since only a merge undoes them."""
+        self._rbd.undo()
+        if not self._libvirt_made:
+            return []
+        if self.plan.memory_path is not None:
+            self._remove_memory(self.plan.memory_path)
+        return sorted(self.plan.overlays.values())
 
-    def note(self, verdict: Verdict) -> None:
-        """Write the verdict to the images, so that it is there when this daemon no longer is. Blocks."""
-        for drive in self.plan.rbd:
-            arguments = {**_names(drive), "consistency": verdict.consistency}
-            outcome = _run_one(drive, "set_consistency", arguments, _NOTE_S)
-            if outcome is not None:
-                log.warning("consistency not noted %s", facts(image=drive.image, why=outcome))
+    def note(self, verdict: Verdict, set_note: dict[str, Any] | None = None) -> str | None:
+        """Write the verdict, and the set, to the images. Blocks. Why that failed, or None."""
+        return self._rbd.note(verdict, set_note)
 
-    def _make_rbd(self) -> None:
-        deadline_s = time.monotonic() + self._timeout_s
-        groups = [
-            (worker, [d for d in self.plan.rbd if d.domain is domain])
-            for domain, worker in self._workers.items()
-            if worker is not None
-        ]
-        with ThreadPoolExecutor(max(1, len(groups)), "snapshot") as threads:
-            results = list(
-                threads.map(lambda group: group[0].run(_creations(group[1]), deadline_s), groups)
-            )
-        outcomes = [
-            (drive, outcome)
-            for (_, drives), group in zip(groups, results, strict=True)
-            for drive, outcome in zip(drives, group, strict=True)
-        ]
-        # One without a reply may have been made all the same, once it had begun.
-        self._made = [d for d, o in outcomes if _may_be_made(o)]
-        self._unanswered = [d for d, o in outcomes if isinstance(o, NoReply) and o.begun]
-        for drive, outcome in outcomes:
-            self._require(drive, outcome)
+    def settle(self) -> None:
+        """All is well: a daemon after this one has nothing to remove. Blocks on the disk."""
+        self._rbd.settle()
 
-    def _require(self, drive: RbdDrive, outcome: Outcome) -> None:
-        if isinstance(outcome, NoReply):
-            outcome = errors.LockOwnerStalled(drive.image, self._timeout_s)
-        if isinstance(outcome, errors.VirtcephError):
-            what = f"snapshot of {drive.target}"
-            raise errors.SnapshotFailed(self.plan.vm_id, what, outcome.message)
+    @contextlib.contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Note how long the block took."""
+        began_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self.took(name, time.monotonic() - began_s)
+
+    def took(self, name: str, took_s: float) -> None:
+        """Note how long a part of a step took."""
+        self.steps[name] = self.steps.get(name, 0.0) + took_s
 
     def _make_libvirt(self, memory_timeout_s: float) -> None:
         done = threading.Event()
@@ -141,6 +135,7 @@ class Making:
                     reuse=self.plan.reuse,
                     memory_path=self.plan.memory_path,
                 )
+            self._libvirt_made = True
         finally:
             done.set()
 
@@ -155,31 +150,14 @@ class Making:
                 log.warning("could not abort %s", facts(vm=self.plan.vm_id, reason=error))
             wait_s = _ABORT_AGAIN_S
 
-    def _remove(self, drive: RbdDrive) -> str | None:
-        """Remove one snapshot if it is there; why it could not be, or None."""
+    def _remove_memory(self, path: str) -> None:
         try:
-            if not drive.domain.images.has_snapshot(drive.image, drive.snapshot):
-                return None
-        except errors.VirtcephError as error:
-            return error.message
-        return _run_one(drive, "remove_snapshot", _names(drive), self._timeout_s)
+            os.unlink(path)
+        except OSError as error:
+            log.error("memory file not removed %s", facts(path=path, reason=error.strerror))
 
 
-def _run_one(
-    drive: RbdDrive, operation: str, arguments: dict[str, str], timeout_s: float
-) -> str | None:
-    """One call in a worker: why it failed, or None."""
-    try:
-        call = Call(operation, drive.domain.pool, arguments)
-        (outcome,) = drive.domain.workers.run([call], timeout_s)
-    except errors.VirtcephError as error:
-        return error.message
-    if isinstance(outcome, NoReply):
-        return f"no answer within {timeout_s:g} s"
-    return outcome.message if isinstance(outcome, errors.VirtcephError) else None
-
-
-@contextmanager
+@contextlib.contextmanager
 def step(vm_id: UUID, name: str) -> Iterator[None]:
     """Any error of the block becomes SnapshotFailed with the step's name."""
     try:
@@ -188,17 +166,3 @@ def step(vm_id: UUID, name: str) -> Iterator[None]:
         raise
     except errors.VirtcephError as error:
         raise errors.SnapshotFailed(vm_id, name, error.message) from error
-
-
-def _may_be_made(outcome: Outcome) -> bool:
-    if isinstance(outcome, NoReply):
-        return outcome.begun
-    return not isinstance(outcome, errors.VirtcephError)
-
-
-def _names(drive: RbdDrive) -> dict[str, str]:
-    return {"name": drive.image, "snapshot": drive.snapshot}
-
-
-def _creations(drives: list[RbdDrive]) -> list[Call]:
-    return [Call("create_snapshot", drive.domain.pool, _names(drive)) for drive in drives]

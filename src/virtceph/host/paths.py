@@ -49,6 +49,29 @@ class Exchange:
             os.close(parent)
         raise PathExists(path)
 
+    def existing_file(self, path: str) -> str | None:
+        """Check that nobody else can write to a file or put another in its place; the path to give to
+        libvirt, or None when there is no such file. Blocks.
+
+        Raises:
+            PathNotAllowed: as `new_file` says; or it is no regular file, or others can write to it.
+        """
+        folder, relative = self._split(path)
+        parent = self._open_folders(path, folder, relative.parts[:-1])
+        try:
+            found = os.stat(relative.name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise PathNotAllowed(path, f"{relative.name}: {error.strerror}") from error
+        finally:
+            os.close(parent)
+        if not stat.S_ISREG(found.st_mode):
+            raise PathNotAllowed(path, f"{relative.name} is no regular file")
+        if not _is_ours(found):
+            raise PathNotAllowed(path, f"{relative.name} can be written to by others")
+        return str(folder / relative)
+
     def _split(self, path: str) -> tuple[PurePosixPath, PurePosixPath]:
         if _UNSPEAKABLE.search(path):
             raise PathNotAllowed(path, "expected no control characters")
@@ -90,7 +113,12 @@ class Exchange:
 
 
 def _require_ours(path: str, fd: int, folder: PurePosixPath) -> None:
-    found = os.fstat(fd)
-    if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if not _is_ours(os.fstat(fd)):
         os.close(fd)
         raise PathNotAllowed(path, f"{folder} can be written to by others")
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    """Whether only root and this daemon's account may write to it."""
+    others_write = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return found.st_uid in (0, os.geteuid()) and not others_write

@@ -16,8 +16,9 @@ from virtceph.virt.agent import Agent
 
 log = logging.getLogger(__name__)
 
-_CALL_S = 2.0
-_THREADS = 8
+# How long one attempt may take: longer each time, for an agent that answers, but late.
+_CALL_S, _CALL_MAX_S = 2.0, 10.0
+_THREADS = 12
 _BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 10.0)
 GONE = "the guest is gone"
 
@@ -72,11 +73,13 @@ class Rescue:
 
     def _thawed(self, window: Window) -> bool:
         """Thaw once, and end the window if the guest itself says that it is thawed, or is gone."""
+        limit_s = min(_CALL_S * window.tries, _CALL_MAX_S)
         try:
-            count, reason = thaw_guest(self._agent, window.vm_id, _CALL_S)
-            if self._agent.is_frozen(window.vm_id, _CALL_S):
+            count, reason = thaw_guest(self._agent, window.vm_id, limit_s)
+            if self._agent.is_frozen(window.vm_id, limit_s):
                 return False
         except (errors.NoSuchVM, errors.VMDown):
             count, reason = 0, GONE
         self._windows.end(window, count, reason)
+        self._agent.put_back(window.vm_id)
         return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,17 +10,13 @@ from uuid import UUID, uuid4
 from virtceph import errors
 from virtceph.host.consistency import Verdict, judge, not_frozen_by_us
 from virtceph.host.drives import Plan, Planner, SnapDrive
+from virtceph.host.freezing import thaw_or_tell
 from virtceph.host.jobs import Job, Jobs
 from virtceph.host.leases import Leases, ThawResult
-from virtceph.host.making import Making, step
-from virtceph.host.names import SnapshotNames
-from virtceph.log import facts
+from virtceph.host.making import Maker, Making
+from virtceph.host.pauses import Pauses
 from virtceph.schema import wire
 from virtceph.virt.domains import Domains
-
-log = logging.getLogger(__name__)
-
-_RESUME_TRIES, _RESUME_AGAIN_S = 5, 1.0
 
 
 @wire("DriveResult")
@@ -63,13 +58,12 @@ class Snapshots:
         domains: Domains,
         planner: Planner,
         leases: Leases,
+        pauses: Pauses,
         jobs: Jobs,
-        snapshot_timeout_s: float,
-        names: SnapshotNames,
+        maker: Maker,
     ) -> None:
-        self._names = names
-        self._domains, self._planner, self._leases, self._jobs = domains, planner, leases, jobs
-        self._timeout_s = snapshot_timeout_s
+        self._domains, self._planner, self._jobs = domains, planner, jobs
+        self._leases, self._pauses, self._maker = leases, pauses, maker
         self._notes = ThreadPoolExecutor(4, "note-consistency")
 
     def start(self, asked: SnapshotRequest, job_uuid: UUID | None) -> UUID:
@@ -81,6 +75,8 @@ class Snapshots:
         job_id = job_uuid or uuid4()
         if self._jobs.is_same(job_id, asked):
             return job_id
+        if asked.frozen:
+            self._leases.require_not_expired(asked.vm_id)
         status, domain = self._domains.describe(asked.vm_id)
         if status == "Down":
             raise errors.VMDown(asked.vm_id)
@@ -92,13 +88,16 @@ class Snapshots:
         return job_id
 
     def _run(self, job: Job, asked: SnapshotRequest, plan: Plan) -> SnapshotResult:
-        with Making(plan, self._domains, self._timeout_s, self._names) as making:
+        with self._maker.begin(plan) as making:
             making.prepare()
             if asked.frozen:
-                return self._under_the_callers_freeze(job, asked, making)
-            if plan.memory_path is not None:
-                return self._with_memory(asked, making)
-            return self._under_our_freeze(asked, making)
+                result = self._under_the_callers_freeze(job, asked, making)
+            elif plan.memory_path is not None:
+                result = self._with_memory(asked, making)
+            else:
+                result = self._under_our_freeze(asked, making)
+            making.settle()
+            return result
 
     def _under_the_callers_freeze(
         self, job: Job, asked: SnapshotRequest, making: Making
@@ -138,12 +137,12 @@ class Snapshots:
         window = self._leases.window_of(plan.vm_id)
         failure: errors.SnapshotFailed | None = None
         try:
-            making.make(asked.memory_timeout_s, asked.freeze_timeout_s)
+            _make(making, asked)
         except errors.SnapshotFailed as error:
             failure = error
         finally:
             # First thaw, then undo: the guest waits for neither.
-            thaw = self._thaw(plan.vm_id)
+            thaw = thaw_or_tell(self._leases, plan.vm_id, window)
         if failure is not None:
             making.undo()
             raise failure
@@ -152,26 +151,11 @@ class Snapshots:
         result = self._noted(making, verdict)
         return replace(result, window_id=freeze.window_id, frozen_for_s=thaw.frozen_for_s)
 
-    def _thaw(self, vm_id: UUID) -> ThawResult:
-        try:
-            return self._leases.thaw(vm_id, force=False)
-        except errors.VirtcephError as error:
-            # The lease goes on thawing; until when the freeze held is no longer sure.
-            return ThawResult(None, 0, 0.0, False, f"the thaw failed: {error.message}")
-
     def _with_memory(self, asked: SnapshotRequest, making: Making) -> SnapshotResult:
         """Memory and disks of one instant: the VM is paused while both are taken."""
-        vm_id = making.plan.vm_id
-        was_running = self._domains.status(vm_id) == "Up"
-        if was_running:
-            with step(vm_id, "pause"):
-                self._domains.suspend(vm_id)
         try:
-            try:
-                making.make(asked.memory_timeout_s, asked.freeze_timeout_s)
-            finally:
-                if was_running:
-                    self._resume(vm_id)
+            with self._pauses.paused(making.plan.vm_id, asked.memory_timeout_s):
+                _make(making, asked)
         except errors.SnapshotFailed:
             # The VM runs again, or cannot be made to: nothing waits for the undoing.
             making.undo()
@@ -179,27 +163,20 @@ class Snapshots:
         reason = "taken with the memory of the same instant; not frozen"
         return self._noted(making, Verdict("crash", reason))
 
-    def _resume(self, vm_id: UUID) -> None:
-        """Let the VM run again, whatever became of its snapshot. Raises SnapshotFailed."""
-        for _ in range(_RESUME_TRIES - 1):
-            try:
-                self._domains.resume(vm_id)
-                return
-            except errors.VirtcephError as error:
-                # libvirt may just be restarting: a VM left paused is worse than a late job.
-                log.error("still paused %s", facts(vm=vm_id, reason=error))
-                time.sleep(_RESUME_AGAIN_S)
-        with step(vm_id, "resume; the VM is still paused"):
-            self._domains.resume(vm_id)
-
     def _noted(self, making: Making, verdict: Verdict) -> SnapshotResult:
         making.note(verdict)
         return _result(making.plan, verdict)
 
 
+def _make(making: Making, asked: SnapshotRequest) -> None:
+    # The time of the freeze bounds no memory: the VM is paused then, and not frozen by us.
+    lasts_s = float("inf") if asked.memory is not None else asked.freeze_timeout_s
+    making.make(time.monotonic() + lasts_s, asked.memory_timeout_s)
+
+
 def _make_or_undo(making: Making, asked: SnapshotRequest) -> None:
     try:
-        making.make(asked.memory_timeout_s, asked.freeze_timeout_s)
+        _make(making, asked)
     except errors.SnapshotFailed:
         making.undo()
         raise

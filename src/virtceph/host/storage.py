@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -85,6 +86,15 @@ class StorageDomain:
         """What tells this snapshot from all others, whichever domain names its pool."""
         return f"{self.cluster.fsid}/{self.pool}", image, snapshot
 
+    def require_monitors(self) -> None:
+        """Return if the monitors answer: without them no snapshot gets its number. Blocks.
+
+        Raises:
+            CephUnavailable, CephFailed
+        """
+        with contextlib.suppress(errors.NoSuchPool):  # they answered; a new pool has no figures yet
+            self.cluster.pool_stats(self.pool)
+
     def give_up(self, names: SnapshotNames, image: str, snapshot: str, timeout_s: float) -> None:
         """Have a snapshot that was asked for and not answered undone, should it appear. Does not wait."""
         call = Call("remove_snapshot", self.pool, {"name": image, "snapshot": snapshot})
@@ -101,12 +111,19 @@ class StorageDomain:
 
 
 class StorageDomains:
-    """The connected storage domains. `key_of` gives a registered secret's value."""
+    """The connected storage domains. `key_of` gives a registered secret's value; `on_connected` is called
+    with each new one, before its caller is answered."""
 
     def __init__(
-        self, key_of: Callable[[UUID], Sensitive], *, op_timeout_s: float, workers: int
+        self,
+        key_of: Callable[[UUID], Sensitive],
+        *,
+        op_timeout_s: float,
+        workers: int,
+        on_connected: Callable[[StorageDomain], None] = lambda _domain: None,
     ) -> None:
         self._key_of, self._op_timeout_s, self._workers = key_of, op_timeout_s, workers
+        self._on_connected = on_connected
         self._domains: dict[UUID, StorageDomain] = {}
         self._lock = threading.Lock()
 
@@ -126,26 +143,28 @@ class StorageDomains:
         try:
             pool = PoolSpec(settings.pool, settings.namespace)
             report = _report(cluster, _require_caps(cluster.check(pool), settings.user))
-            is_ours = self._put(settings, cluster)
+            domain = self._put(settings, cluster)
         except BaseException:
             cluster.close()
             raise
-        if not is_ours:
+        if domain is None:
             cluster.close()
+        else:
+            self._on_connected(domain)
         log.info(
             "connected storage domain %s",
             facts(domain=settings.storage_domain_id, pool=pool, fsid=report.fsid),
         )
         return report
 
-    def _put(self, settings: Settings, cluster: Cluster) -> bool:
-        """Take the connection into use; False when another request has put as good a one meanwhile."""
+    def _put(self, settings: Settings, cluster: Cluster) -> StorageDomain | None:
+        """Take the connection into use; None when another request has put as good a one meanwhile."""
         with self._lock:
             other = self._domains.get(settings.storage_domain_id)
             if other is not None:
                 _require_same(other.settings, settings)
                 if other.cluster.spec.key == cluster.spec.key:
-                    return False
+                    return None
             domain = StorageDomain(settings, cluster, WorkerPool(cluster.spec, self._workers))
             self._domains[settings.storage_domain_id] = domain
         if other is not None:
@@ -159,7 +178,7 @@ class StorageDomains:
                     del self._domains[settings.storage_domain_id]
             domain.workers.close()
             raise
-        return True
+        return domain
 
     def _find(self, settings: Settings) -> StorageDomain | None:
         with self._lock:
@@ -200,6 +219,13 @@ class StorageDomains:
             return None
         return owners[0] if owners else None
 
+    def find(self, fsid: str, pool: str, namespace: str) -> StorageDomain | None:
+        """A connected storage domain of a cluster's pool and namespace, by their names."""
+        wanted = (fsid, PoolSpec(pool, namespace))
+        with self._lock:
+            domains = list(self._domains.values())
+        return next((d for d in domains if (str(d.cluster.fsid), d.pool) == wanted), None)
+
     def connected(self) -> list[StorageDomainInfo]:
         """The connected storage domains. Asks no cluster."""
         with self._lock:
@@ -233,11 +259,6 @@ class StorageDomains:
         if domain is None:
             return str(storage_domain_id)
         return ",".join(sorted(_bare(monitor) for monitor in domain.settings.monitors))
-
-    def worker_pids(self) -> list[int]:
-        """The worker processes of all domains."""
-        with self._lock:
-            return [pid for domain in self._domains.values() for pid in domain.workers.pids()]
 
     def close(self) -> None:
         """Close them all. Blocks."""

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 from virtceph.host.records import LeaseRecord, boottime_s
+from virtceph.log import facts
 from virtceph.schema import wire
 from virtceph.virt.agent import FileSystem
+
+log = logging.getLogger(__name__)
+
+# Guests that did not thaw at the first try may not take all the threads from those that would.
+_RETRIES_AT_ONCE = 4
+
+
+# How the callers begin whose freezes are those of jobs of the daemon itself.
+JOB_OWNER = "job:"
+UNCONFIRMED = "the freeze was not confirmed"
 
 
 @wire("FreezeResult")
@@ -59,7 +71,8 @@ class FreezeStatus:
 class Window:
     """A freeze under way; changed only under the lock of `leasebook.Windows`.
 
-    `broken` says why it did not hold, once that is known; `unwanted`, that nobody waits for its freeze
+    `broken` says why it did not hold, once that is known; `began_s` is when the guest was asked to freeze
+    (before that, when the window was opened); `unwanted`, that nobody waits for its freeze
     any more; `rescued`, that a thaw of the daemon's own is under way; `result` is set when it has ended.
     """
 
@@ -106,9 +119,10 @@ class Window:
 
     @classmethod
     def of_record(cls, record: LeaseRecord) -> Window:
-        """The window that a daemon before this one left. One that was never confirmed is to be undone."""
+        """The window that a daemon before this one left. One that was never confirmed is to be undone, and
+        so is one of a job: it ended with its daemon, and nobody else will thaw."""
         now_s = time.monotonic()
-        known = record.filesystems > 0
+        known = record.filesystems > 0 and not record.owner.startswith(JOB_OWNER)
         mounted = None
         if record.mounted is not None:
             mounted = [FileSystem(point, tuple(targets)) for point, targets in record.mounted]
@@ -122,9 +136,44 @@ class Window:
             began_s=now_s - max(0.0, time.time() - record.since_s),
             filesystems=record.filesystems,
             mounted=mounted,
-            broken=None if known else "the freeze was not confirmed",
+            # Nobody watched the guest while no daemon ran.
+            broken="the daemon was restarted" if record.filesystems else UNCONFIRMED,
         )
 
     def lease(self) -> Lease:
         """The window as callers are told of it."""
         return Lease(self.id, self.owner, self.since_s, self.left_s(), self.state)
+
+
+def due_of(windows: Iterable[Window], now_s: float) -> list[Window]:
+    """Those whose guests the daemon shall thaw now: all that are new, and of those that did not thaw at
+    the first try as many as may be tried again at once."""
+    known = list(windows)
+    due = [w for w in known if w.due_s() <= now_s]
+    retrying = sum(w.rescued and w.tries > 1 for w in known)
+    again = sorted((w for w in due if w.tries), key=lambda w: w.next_try_s)
+    return [w for w in due if not w.tries] + again[: max(0, _RETRIES_AT_ONCE - retrying)]
+
+
+def outcome_of(window: Window, count: int, reason: str | None) -> ThawResult:
+    """How a window went whose guest thawed `count` file systems; `reason` is what speaks against it."""
+    broken = window.broken or reason
+    if broken is None and count != window.filesystems:
+        broken = f"{window.filesystems} file systems were frozen and {count} thawed"
+    elapsed_s = time.monotonic() - window.began_s
+    return ThawResult(window.id, count, elapsed_s, broken is None, broken or "held throughout")
+
+
+def log_end(window: Window, result: ThawResult) -> None:
+    """Tell of a window that has ended."""
+    log.info(
+        "thawed %s",
+        facts(
+            vm=window.vm_id,
+            window=window.id,
+            filesystems=result.filesystems,
+            frozen_s=result.frozen_for_s,
+            intact=result.intact,
+            reason=result.reason,
+        ),
+    )

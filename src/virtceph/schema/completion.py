@@ -19,6 +19,7 @@ OPTIONS = {
     "--socket": "the socket of the daemon",
     "--timeout": "seconds to wait",
     "--human": "tables instead of JSON",
+    "--wait": "wait for the job's end",
     "-f": "read the parameters from a file",
 }
 SHELLS = ("bash", "zsh", "fish")

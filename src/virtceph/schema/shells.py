@@ -198,6 +198,7 @@ complete -c virtceph -l version -d 'Show the version'
 complete -c virtceph -l socket -r -F -d 'The socket of the daemon'
 complete -c virtceph -l timeout -x -d 'Seconds to wait'
 complete -c virtceph -l human -d 'Tables instead of JSON'
+complete -c virtceph -l wait -d 'Wait for the end of the job'
 complete -c virtceph -s f -r -F -d 'Read the parameters from a file'
 $rules
 """)

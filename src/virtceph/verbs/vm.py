@@ -7,6 +7,10 @@ from uuid import UUID
 from virtceph.host.drives import SnapDrive
 from virtceph.host.host import Host
 from virtceph.host.leases import FreezeResult, FreezeStatus, LeaseExtended, ThawResult
+from virtceph.host.restoring import RestoreRequest
+from virtceph.host.retention import Keep, Pruned
+from virtceph.host.setnotes import SnapshotSet
+from virtceph.host.sets import DeleteRequest, SetRequest
 from virtceph.host.snapshots import SnapshotRequest
 from virtceph.host.vms import VMInfo
 from virtceph.verbs.registry import verb
@@ -88,8 +92,98 @@ def snapshot(
     Raises:
         NoSuchVM, VMDown, MigrationInProgress, NoSuchDrive, InvalidParameter, OperationNotSupported,
         JobExists, PathNotAllowed, PathExists: nothing was started.
+        SnapshotFailed: `frozen`, and the lease of that freeze has run out.
     """
     asked = SnapshotRequest(
         vm_id, tuple(snap_drives), snap_memory, frozen, timeout_s, freeze_timeout_s
     )
     host.snapshots.start(asked, job_uuid)
+
+
+@verb("VM.createConsistentSnapshot")
+def create_consistent_snapshot(
+    host: Host,
+    vm_id: UUID,
+    snapshot_name: str,
+    disks: list[str] | None,
+    freeze: str,
+    max_frozen_s: float,
+    memory_path: str | None,
+    description: str | None,
+    job_uuid: UUID | None,
+) -> None:
+    """Start a job that snapshots disks together. Blocks on libvirt while the request is checked.
+
+    Source: virDomainFSFreeze, rbd_snap_create2, virDomainSnapshotCreateXML.
+
+    Raises:
+        NoSuchVM, VMDown, MigrationInProgress, NoSuchDrive, InvalidParameter, JobExists, PathNotAllowed,
+        PathExists: nothing was started.
+    """
+    targets = None if disks is None else tuple(disks)
+    asked = SetRequest(
+        vm_id, snapshot_name, targets, freeze, max_frozen_s, memory_path, description
+    )
+    host.sets.create(asked, job_uuid)
+
+
+@verb("VM.listConsistentSnapshots")
+def list_consistent_snapshots(host: Host, vm_id: UUID) -> list[SnapshotSet]:
+    """The sets of a VM, oldest first. Blocks. Source: rbd_metadata_list.
+
+    Raises:
+        NoSuchVM, LibvirtUnavailable, CephPermissionDenied
+    """
+    return host.sets.listed(vm_id)
+
+
+@verb("VM.deleteConsistentSnapshot")
+def delete_consistent_snapshot(
+    host: Host, vm_id: UUID, snapshot_name: str, job_uuid: UUID | None
+) -> None:
+    """Start a job that deletes a set. Blocks on libvirt. Source: rbd_snap_remove, in worker processes.
+
+    Raises:
+        NoSuchVM, JobExists: nothing was started.
+    """
+    host.sets.delete(DeleteRequest(vm_id, snapshot_name), job_uuid)
+
+
+@verb("VM.pruneConsistentSnapshots")
+def prune_consistent_snapshots(
+    host: Host,
+    vm_id: UUID,
+    keep_last: int | None,
+    keep_daily: int | None,
+    keep_weekly: int | None,
+    keep_monthly: int | None,
+    dry_run: bool,
+) -> Pruned:
+    """Delete the sets that are not to be kept. Blocks. Source: rbd_snap_remove, in worker processes.
+
+    Raises:
+        NoSuchVM, InvalidParameter, LibvirtUnavailable, CephPermissionDenied: nothing was deleted.
+        SnapshotProtected, LockOwnerStalled: a set could not be deleted; older ones are.
+    """
+    keep = Keep(keep_last, keep_daily, keep_weekly, keep_monthly)
+    return host.sets.prune(vm_id, keep, dry_run=dry_run)
+
+
+@verb("VM.restoreConsistentSnapshot")
+def restore_consistent_snapshot(
+    host: Host,
+    vm_id: UUID,
+    snapshot_name: str,
+    into: str,
+    clone_prefix: str | None,
+    with_memory: bool | None,
+    job_uuid: UUID | None,
+) -> None:
+    """Start a job that restores a set. Blocks on libvirt. Source: rbd_snap_rollback, rbd_clone3, in worker
+    processes; virDomainRestoreFlags.
+
+    Raises:
+        NoSuchVM, VMRunning, InvalidParameter, JobExists: nothing was started.
+    """
+    asked = RestoreRequest(vm_id, snapshot_name, into, clone_prefix, with_memory)
+    host.sets.restore(asked, job_uuid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from virtceph.virt.connection import ConnectionPool
 from virtceph.virt.faults import AgentFault, agent_fault, libvirt_faults, reason_of
 
 _RECONNECT_S, _RETRY_S = 2.0, 0.1
+_PUT_BACK_S = 0.5
 
 
 class DomainLocks:
@@ -120,6 +122,22 @@ class Agent:
         )
         return bool(json.loads(answer)["return"] == "frozen")
 
+    def looks_frozen(self, vm_id: UUID, timeout_s: float) -> bool:
+        """Whether a guest is frozen, found out without tainting one that is not. Blocks up to twice
+        `timeout_s`. Raises as `thaw` does.
+
+        A frozen agent refuses guest-get-fsinfo. So does one whose administrator blocked it: such a one
+        is asked outright.
+        """
+        try:
+            self.file_systems(vm_id, timeout_s)
+        except errors.ThawFailed as error:
+            cause = error.__cause__
+            refused = isinstance(cause, libvirt.libvirtError)
+            if refused and agent_fault(cause) is AgentFault.ALREADY_FROZEN:
+                return self.is_frozen(vm_id, timeout_s)
+        return False
+
     def file_systems(self, vm_id: UUID, timeout_s: float) -> list[FileSystem]:
         """The mounted file systems. Blocks up to `timeout_s`. A frozen guest refuses to tell.
 
@@ -127,6 +145,20 @@ class Agent:
         """
         found = self._ask(vm_id, timeout_s, lambda domain, _left_s: domain.fsInfo())
         return [FileSystem(mountpoint, tuple(targets)) for mountpoint, _, _, targets in found]
+
+    def put_back(self, vm_id: UUID) -> None:
+        """Give a domain libvirt's own time-out again (none), as other clients of it expect. Blocks
+        shortly. To be called when nothing of ours is under way with its agent: a call that another
+        process makes just then would be without a limit.
+
+        Source: virDomainAgentSetResponseTimeout.
+        """
+        limit = libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK
+        with (
+            contextlib.suppress(errors.VirtcephError, libvirt.libvirtError),
+            self._domain(vm_id, _PUT_BACK_S) as (domain, _left_s),
+        ):
+            domain.agentSetResponseTimeout(limit, 0)
 
     def _ask(
         self, vm_id: UUID, timeout_s: float, call: Callable[[libvirt.virDomain, float], Any]
@@ -166,7 +198,8 @@ class Agent:
 
 
 def _whole_seconds(seconds: float) -> int:
-    return max(1, int(seconds))
+    # Up: what is left of two seconds is no longer two, and half of them would be lost.
+    return max(1, math.ceil(seconds))
 
 
 @dataclass(frozen=True)

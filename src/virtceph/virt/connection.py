@@ -52,7 +52,8 @@ def _close(connection: libvirt.virConnect) -> None:
 
 class Connection:
     """The daemon's watched connection. When libvirtd goes away it tries again until it is back, and
-    calls `on_back` before anybody may use it: that is where the secrets are put back."""
+    calls `on_back` before anybody may use it: that is where the secrets are put back. `on_closing` is
+    called before a connection is closed, lost or not: callbacks left behind would keep it open."""
 
     def __init__(
         self,
@@ -61,9 +62,11 @@ class Connection:
         opener: Callable[[str], libvirt.virConnect] = _open,
         on_lost: Callable[[str], None] = lambda _reason: None,
         on_back: Callable[[libvirt.virConnect], None] = lambda _connection: None,
+        on_closing: Callable[[], None] = lambda: None,
     ) -> None:
         self.uri = uri
         self._opener, self._on_lost, self._on_back = opener, on_lost, on_back
+        self._on_closing = on_closing
         self._connection: libvirt.virConnect | None = None
         self._ready = threading.Event()
         self._lost = threading.Event()
@@ -96,8 +99,12 @@ class Connection:
             self._watcher.join(timeout=2)
         self._ready.clear()
         if self._connection is not None:
-            _close(self._connection)
+            self._close(self._connection)
             self._connection = None
+
+    def _close(self, connection: libvirt.virConnect) -> None:
+        self._on_closing()
+        _close(connection)
 
     def _try_open(self) -> bool:
         # Before the connection exists: a loss of it is never forgotten, and one of an earlier
@@ -118,7 +125,7 @@ class Connection:
             self._reason = str(error) if isinstance(error, VirtcephError) else reason_of(error)
             alive = False
         if not alive or self._stopped.is_set():
-            _close(connection)
+            self._close(connection)
             return False
         self._connection = connection
         self._ready.set()
@@ -140,7 +147,7 @@ class Connection:
             log.warning("libvirt lost %s", facts(reason=self._reason))
             self._on_lost(self._reason)
             if old is not None:
-                _close(old)
+                self._close(old)
             lost_at_s = time.monotonic()
             while not self._try_open():
                 if self._stopped.wait(_RETRY_S):

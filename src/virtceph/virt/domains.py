@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 from uuid import UUID
 
 import libvirt
 
 from virtceph.errors import NoSuchVM, VMDown
-from virtceph.virt.connection import Connection
 from virtceph.virt.faults import libvirt_faults
 from virtceph.virt.xml import Domain, read_domain, snapshot_xml
 
@@ -33,10 +34,16 @@ class DomainState:
     status: str
 
 
+class Connections(Protocol):
+    """Where a live connection is to be had."""
+
+    def get(self) -> libvirt.virConnect: ...
+
+
 class Domains:
     """The domains of this host's libvirt."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connections) -> None:
         self._connection = connection
 
     def states(self) -> list[DomainState]:
@@ -116,6 +123,29 @@ class Domains:
         xml = snapshot_xml(targets, overlays, memory_path)
         with libvirt_faults("snapshot the domain", vm_id):
             self._lookup(vm_id).snapshotCreateXML(xml, flags)
+
+    def saved_domain(self, memory_path: str) -> tuple[UUID, Domain]:
+        """Whose memory a file holds: the domain's UUID, and its XML of that moment, parsed. Blocks.
+        Source: virDomainSaveImageGetXMLDesc.
+
+        Raises:
+            LibvirtFailed: it holds no memory that libvirt saved.
+        """
+        with libvirt_faults("read the saved memory"):
+            xml = self._connection.get().saveImageGetXMLDesc(memory_path)
+        return UUID(ET.fromstring(xml).findtext("uuid", "")), read_domain(xml)
+
+    def restore(self, memory_path: str) -> None:
+        """Let a domain that is off go on from its saved memory, running. Blocks until it is loaded: nothing
+        bounds that. Source: virDomainRestoreFlags.
+
+        Raises:
+            LibvirtUnavailable: it may go on all the same.
+            LibvirtFailed
+        """
+        # The VM was paused for saving, so libvirt noted it as paused.
+        with libvirt_faults("restore the memory"):
+            self._connection.get().restoreFlags(memory_path, None, libvirt.VIR_DOMAIN_SAVE_RUNNING)
 
     def _lookup(self, vm_id: UUID) -> libvirt.virDomain:
         with libvirt_faults("look the domain up", vm_id):

@@ -1,0 +1,193 @@
+"""What is asked of an image's owner: making, removing, noting and rolling back snapshots. Worker only.
+
+A stalled lock owner makes librbd wait, and after about 30 s put that owner on the blocklist. So every
+request asks first whether the image's users answer, and runs where it can be killed (see `worker`).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import rbd
+
+from virtceph.ceph.cluster import Cluster
+from virtceph.ceph.faults import ceph_faults, errno_of
+from virtceph.ceph.images import CONSISTENCY_KEY, SET_KEY, Images, watchers_of
+from virtceph.ceph.owner import require_answers
+from virtceph.ceph.spec import PoolSpec
+from virtceph.errors import (
+    CephUnavailable,
+    NoSuchSnapshot,
+    NoSuchVolume,
+    SnapshotExists,
+    SnapshotProtected,
+    VolumeExists,
+    VolumeInUse,
+)
+
+Handles = dict[tuple[PoolSpec, str], rbd.Image]
+
+
+class OwnedImages(Images):
+    """Images, with what only a worker may do to them.
+
+    `handles` are the images that stay open from one request to the next: `open_image` before a guest is
+    frozen, `close_image` when all is done. `on_begin` is called just before what cannot be taken back.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        pool: PoolSpec,
+        handles: Handles | None = None,
+        on_begin: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(cluster, pool)
+        self._handles = {} if handles is None else handles
+        self._on_begin = on_begin
+
+    def open_image(self, name: str, snapshot: str) -> None:
+        """Open an image for `create_snapshot`, and keep it open until `close_image`.
+
+        Raises:
+            NoSuchVolume, SnapshotExists, LockOwnerStalled, CephUnavailable
+        """
+        if (self.pool, name) not in self._handles:
+            with ceph_faults("open the image", self._user, not_found=NoSuchVolume(name)):
+                self._handles[self.pool, name] = rbd.Image(self._ioctx, name)
+        with self._writable(name) as image:
+            self._require_free(image, name, snapshot)
+            require_answers(self._ioctx, image, name, self._user, self.dead)
+
+    def close_image(self, name: str) -> None:
+        """Close what `open_image` opened; an image that is not open is closed already."""
+        image = self._handles.pop((self.pool, name), None)
+        if image is not None:
+            with ceph_faults("close the image", self._user):
+                image.close()
+
+    def create_snapshot(self, name: str, snapshot: str) -> None:
+        """Make a snapshot. `on_begin` is called when the name was seen free and the image's users have
+        answered, just before the snapshot is asked for. Source: rbd_snap_create2.
+
+        Raises:
+            NoSuchVolume, SnapshotExists, LockOwnerStalled, CephUnavailable
+        """
+        exists = SnapshotExists(name, snapshot)
+        with (
+            self._writable(name) as image,
+            ceph_faults("create the snapshot", self._user, exists=exists),
+        ):
+            self._require_free(image, name, snapshot)
+            require_answers(self._ioctx, image, name, self._user, self.dead)
+            self._on_begin()
+            image.create_snap(snapshot)
+
+    def remove_snapshot(self, name: str, snapshot: str, snap_id: int | None = None) -> None:
+        """Remove a snapshot and what was noted of it; with `snap_id` only if that is its number.
+
+        Raises:
+            NoSuchVolume, NoSuchSnapshot, SnapshotProtected, LockOwnerStalled, CephUnavailable
+        """
+        missing, busy = NoSuchSnapshot(name, snapshot), SnapshotProtected(name, snapshot)
+        with (
+            self._writable(name) as image,
+            ceph_faults("remove the snapshot", self._user, not_found=missing, busy=busy),
+        ):
+            found = _number(image, name, snapshot, snap_id)
+            require_answers(self._ioctx, image, name, self._user, self.dead)
+            image.remove_snap(snapshot)
+            for key in (CONSISTENCY_KEY, SET_KEY):
+                _forget(image, key.format(id=found))
+
+    def annotate_snapshot(
+        self, name: str, snapshot: str, consistency: str, set_note: dict[str, Any] | None = None
+    ) -> None:
+        """Note on the image how consistent a snapshot is, and the set it belongs to. Metadata is written
+        by the lock owner where there is one.
+
+        Raises:
+            NoSuchVolume, NoSuchSnapshot, LockOwnerStalled, CephUnavailable
+        """
+        with (
+            self._writable(name) as image,
+            ceph_faults("note what the snapshot is", self._user),
+        ):
+            found = _number(image, name, snapshot)
+            require_answers(self._ioctx, image, name, self._user, self.dead)
+            image.metadata_set(CONSISTENCY_KEY.format(id=found), consistency)
+            if set_note is not None:
+                # Copies and clones get this text too: the two ids tell whose it is.
+                note = {**set_note, "imageID": image.id(), "snapID": found}
+                image.metadata_set(SET_KEY.format(id=found), json.dumps(note))
+
+    def roll_back(self, name: str, snapshot: str, snap_id: int) -> None:
+        """Bring an image that nobody else has open back to its snapshot `snap_id`. Its length has no
+        bound; each request to the cluster has. Source: rbd_snap_rollback.
+
+        Raises:
+            NoSuchVolume, NoSuchSnapshot, VolumeInUse, LockOwnerStalled, CephUnavailable
+        """
+        missing = NoSuchSnapshot(name, snapshot)
+        with (
+            self._writable(name) as image,
+            ceph_faults("roll the image back", self._user, not_found=missing),
+        ):
+            _number(image, name, snapshot, snap_id)
+            others = [w.address for w in watchers_of(image) if w.client != self.cluster.client_id]
+            if others:
+                raise VolumeInUse(name, others)
+            # A lock that nobody watches may be a stalled VM's: it is not ours to break.
+            require_answers(self._ioctx, image, name, self._user, self.dead)
+            image.rollback_to_snap(snapshot)
+
+    def clone(self, name: str, snapshot: str, snap_id: int, new_name: str) -> None:
+        """Make an image in the same pool that begins as the snapshot. Source: rbd_clone3, format 2, which
+        needs no protected snapshot.
+
+        Raises:
+            NoSuchVolume, NoSuchSnapshot, VolumeExists, CephUnavailable
+        """
+        with self.opened(name) as image, ceph_faults("read the image", self._user):
+            _number(image, name, snapshot, snap_id)
+            data_pool = self._data_pool(image, image.features())
+        exists, missing = VolumeExists(new_name), NoSuchSnapshot(name, snapshot)
+        with ceph_faults("clone the snapshot", self._user, exists=exists, not_found=missing):
+            rbd.RBD().clone(self._ioctx, name, snapshot, self._ioctx, new_name, data_pool=data_pool)
+
+    @contextmanager
+    def _writable(self, name: str) -> Iterator[rbd.Image]:
+        """The image, open for writing: kept open if it was, else only inside the block."""
+        held = self._handles.get((self.pool, name))
+        if held is not None:
+            yield held
+            return
+        with self.opened(name, read_only=False) as image:
+            yield image
+
+    def _require_free(self, image: rbd.Image, name: str, snapshot: str) -> None:
+        with ceph_faults("list snapshots", self._user):
+            if any(snap["name"] == snapshot for snap in image.list_snaps()):
+                raise SnapshotExists(name, snapshot)
+
+
+def _number(image: rbd.Image, name: str, snapshot: str, wanted: int | None = None) -> int:
+    """The snapshot's number. Raises NoSuchSnapshot, also when it is another than `wanted`."""
+    for snap in image.list_snaps():
+        if snap["name"] == snapshot and wanted in (None, snap["id"]):
+            return int(snap["id"])
+    raise NoSuchSnapshot(name, snapshot)
+
+
+def _forget(image: rbd.Image, key: str) -> None:
+    try:
+        image.metadata_remove(key)
+    except KeyError:  # the binding's word for "no such key"
+        pass
+    except rbd.Error as error:
+        if errno_of(error) != errno.ENOENT:
+            raise CephUnavailable("the snapshot is gone, its note may be left") from error

@@ -1,0 +1,96 @@
+"""Half-made snapshots of a daemon before this one, removed when their pool is connected again."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from virtceph import errors
+from virtceph.ceph.images import Snapshot
+from virtceph.ceph.workers import Call, NoReply
+from virtceph.host.intents import Intent, Intents, Planned
+from virtceph.host.names import SnapshotNames
+from virtceph.host.storage import StorageDomain
+from virtceph.log import facts
+
+log = logging.getLogger(__name__)
+
+# The caller of `StorageDomain.connect` waits for this.
+_REMOVE_S = 10.0
+# A worker that is given no time at all is killed with its requests on their way.
+_LEAST_S = 1.0
+# A snapshot of an intent is made after it: a freeze of at most 150 s and a snapshot of at most 20 s.
+# The host's clock and the cluster's may differ by some seconds.
+_BEFORE_S, _AFTER_S = 5.0, 180.0
+# What an image's owner was asked for may still be made this long after the asker ended.
+_MAY_APPEAR_S = 90.0
+
+
+class Leftovers:
+    """What is to be removed after a crash, by the intents that it left."""
+
+    def __init__(self, intents: Intents, names: SnapshotNames, snapshot_timeout_s: float) -> None:
+        self._intents, self._names, self._timeout_s = intents, names, snapshot_timeout_s
+
+    def remove(self, domain: StorageDomain) -> None:
+        """Remove what unfinished intents name in a storage domain's pool. Blocks, some 10 s (and one request
+        to the cluster) at the most. What is late is removed when it appears; what cannot be asked for stays
+        for the next time."""
+        deadline_s = time.monotonic() + _REMOVE_S
+        for intent in self._intents.left_in(domain.cluster.fsid, domain.pool):
+            if time.monotonic() >= deadline_s:
+                return
+            wanted = [domain.snapshot_name(p.image, p.snapshot) for p in intent.snapshots]
+            try:
+                # Nobody makes one of these names meanwhile, so none is taken for what was left.
+                with self._names.reserve(wanted):
+                    self._remove(domain, intent, deadline_s)
+            except errors.VirtcephError as error:
+                log.warning("not cleared %s", facts(intent=intent.id, reason=error))
+            else:
+                self._intents.settled(intent)
+
+    def _remove(self, domain: StorageDomain, intent: Intent, deadline_s: float) -> None:
+        found = {planned: _find(domain, planned) for planned in intent.snapshots}
+        if all(snapshot and _is_finished(intent, snapshot) for snapshot in found.values()):
+            return
+        half = [planned for planned, s in found.items() if s is not None and _is_of(intent, s)]
+        late = [p for p, s in found.items() if s is None and _may_appear(intent)]
+        calls = [
+            Call("remove_snapshot", domain.pool, {"name": p.image, "snapshot": p.snapshot})
+            for p in half
+        ]
+        left_s = max(_LEAST_S, deadline_s - time.monotonic())
+        outcomes = domain.workers.run(calls, left_s) if calls else []
+        for planned, outcome in zip(half, outcomes, strict=True):
+            told = facts(image=planned.image, snapshot=planned.snapshot, intent=intent.id)
+            if isinstance(outcome, NoReply | errors.VirtcephError):
+                log.warning("half a set, not removed yet %s", told)
+                late.append(planned)
+            else:
+                log.warning("removed of half a set %s", told)
+        for planned in late:
+            domain.give_up(self._names, planned.image, planned.snapshot, self._timeout_s)
+
+
+def _find(domain: StorageDomain, planned: Planned) -> Snapshot | None:
+    try:
+        snapshots = domain.images.snapshots(planned.image)
+    except errors.NoSuchVolume:
+        return None
+    return next((s for s in snapshots if s.name == planned.snapshot), None)
+
+
+def _is_finished(intent: Intent, snapshot: Snapshot) -> bool:
+    if intent.is_set:
+        return snapshot.set_note is not None and snapshot.set_note.get("setID") == str(intent.id)
+    return snapshot.consistency is not None
+
+
+def _is_of(intent: Intent, snapshot: Snapshot) -> bool:
+    """Whether the snapshot can be the one that was intended, and not a later one of that name."""
+    return -_BEFORE_S <= snapshot.created_at_s - intent.at_s <= _AFTER_S
+
+
+def _may_appear(intent: Intent) -> bool:
+    return 0 <= time.time() - intent.at_s < _MAY_APPEAR_S

@@ -1,0 +1,142 @@
+"""Nothing is asked of an image's owner before everybody who has the image open has answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from virtceph import errors
+from virtceph.ceph.snapshots import OwnedImages
+from virtceph.ceph.spec import PoolSpec
+
+POOL, OWNER, OURS = PoolSpec("vms"), 4119, 4200
+
+
+class FakeImage:
+    """As rbd.Image: an image with one snapshot, `old`, that a VM (`OWNER`) has open and locked, and so
+    have we. `steps` is what was asked, and of whom."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.snapshots = ["old"]
+        self.watchers = {OWNER, OURS}
+        self.silent: set[int] = set()
+
+    def id(self) -> str:
+        return "1f2e3d"
+
+    def list_lockers(self) -> dict[str, Any]:
+        return {"lockers": [(f"client.{OWNER}", "auto 1", "10.0.1.2:0/1")]}
+
+    def list_snaps(self) -> list[dict[str, Any]]:
+        self.steps.append("names listed")
+        return [{"name": name, "id": number} for number, name in enumerate(self.snapshots, 1)]
+
+    def watchers_list(self) -> list[dict[str, Any]]:
+        return [{"id": OURS, "addr": "10.0.1.3:0/1"}]
+
+    def create_snap(self, _name: str) -> None:
+        self.steps.append("created")
+
+    def remove_snap(self, _name: str) -> None:
+        self.steps.append("removed")
+
+    def rollback_to_snap(self, _name: str) -> None:
+        self.steps.append("rolled back")
+
+    def metadata_set(self, _key: str, _value: str) -> None:
+        self.steps.append("noted")
+
+    def metadata_remove(self, key: str) -> None:
+        raise KeyError(key)
+
+    def aio_notify(
+        self, header: str, complete: Callable[..., None], _payload: str, _timeout_ms: int
+    ) -> None:
+        """As rados.Ioctx's, for this image's header."""
+        assert header == "rbd_header.1f2e3d"
+        self.steps.append("users asked")
+        acks = [(client, 1, b"") for client in self.watchers - self.silent]
+        complete(None, 0, acks, [(client, 1) for client in self.watchers & self.silent])
+
+
+@pytest.fixture
+def image() -> FakeImage:
+    return FakeImage()
+
+
+@pytest.fixture
+def images(image: FakeImage) -> OwnedImages:
+    cluster: Any = SimpleNamespace(
+        spec=SimpleNamespace(user="virtceph"), client_id=OURS, ioctx=lambda _pool: image
+    )
+    handles: Any = {(POOL, "web-root"): image}
+    return OwnedImages(cluster, POOL, handles, lambda: image.steps.append("begun"))
+
+
+REQUESTS: dict[str, Callable[[OwnedImages], None]] = {
+    "open": lambda images: images.open_image("web-root", "new"),
+    "create": lambda images: images.create_snapshot("web-root", "new"),
+    "remove": lambda images: images.remove_snapshot("web-root", "old"),
+    "note": lambda images: images.annotate_snapshot("web-root", "old", "crash"),
+    "roll back": lambda images: images.roll_back("web-root", "old", 1),
+}
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
+def test_an_owner_that_does_not_answer_is_asked_for_nothing(
+    image: FakeImage, images: OwnedImages, request_: Callable[[OwnedImages], None]
+) -> None:
+    image.silent.add(OWNER)
+    with pytest.raises(errors.LockOwnerStalled):
+        request_(images)
+    assert image.steps == ["names listed", "users asked"]
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
+def test_an_owner_that_no_longer_watches_is_asked_for_nothing_unless_it_is_known_to_be_dead(
+    image: FakeImage, images: OwnedImages, request_: Callable[[OwnedImages], None]
+) -> None:
+    image.watchers.remove(OWNER)
+    with pytest.raises(errors.LockOwnerStalled):
+        request_(images)
+    images.dead = {OWNER}
+    request_(images)
+
+
+def test_a_user_that_does_not_answer_and_owns_no_lock_is_to_be_waited_for(
+    image: FakeImage, images: OwnedImages
+) -> None:
+    other = 4300
+    image.watchers.add(other)
+    image.silent.add(other)
+    with pytest.raises(errors.CephUnavailable, match="does not answer"):
+        images.create_snapshot("web-root", "new")
+    assert "created" not in image.steps
+
+
+def test_a_snapshot_is_begun_once_its_name_was_seen_free_and_its_users_have_answered(
+    image: FakeImage, images: OwnedImages
+) -> None:
+    images.create_snapshot("web-root", "new")
+    assert image.steps == ["names listed", "users asked", "begun", "created"]
+
+
+@pytest.mark.parametrize("request_", [OwnedImages.open_image, OwnedImages.create_snapshot])
+def test_a_name_that_is_taken_is_never_begun(
+    image: FakeImage, images: OwnedImages, request_: Callable[..., None]
+) -> None:
+    with pytest.raises(errors.SnapshotExists):
+        request_(images, "web-root", "old")
+    assert "begun" not in image.steps
+
+
+def test_of_a_snapshot_that_was_made_anew_nothing_is_removed(
+    image: FakeImage, images: OwnedImages
+) -> None:
+    with pytest.raises(errors.NoSuchSnapshot):
+        images.remove_snapshot("web-root", "old", snap_id=7)
+    assert "removed" not in image.steps
