@@ -17,8 +17,12 @@ class Recording:
     def __init__(self) -> None:
         self.seen: set[tuple[str, str]] = set()
         self.replies: list[str] = []
+        # By its id, the verb that started a job.
+        self._starters: dict[str, str] = {}
 
-    def note(self, method: str, answer: Any) -> None:
+    def note(self, method: str, params: dict[str, Any], answer: Any) -> None:
+        if "jobUUID" in params:
+            self._starters.setdefault(str(params["jobUUID"]), method)
         self.replies.append(json.dumps(answer))
         if not isinstance(answer, dict):
             return
@@ -26,9 +30,9 @@ class Recording:
         self.seen.add((method, "ok" if error is None else error["data"]["error"]))
         if method == "Host.getJobs" and error is None:
             for job in answer["result"].values():
-                if "error" in job:
-                    # VM.snapshot is the one verb that starts jobs.
-                    self.seen.add(("VM.snapshot", f"job:{job['error']['data']['error']}"))
+                starter = self._starters.get(job["id"])
+                if "error" in job and starter is not None:
+                    self.seen.add((starter, f"job:{job['error']['data']['error']}"))
 
     def saw_anywhere(self, error: str) -> bool:
         return any(outcome == error for _, outcome in self.seen)
@@ -46,7 +50,7 @@ class RecordingClient(Client):
         requests: Iterable[Any] = request if isinstance(request, list) else [request]
         answers = answer if isinstance(answer, list) else [answer]
         for asked, told in zip(requests, answers, strict=False):
-            self._recording.note(asked["method"], told)
+            self._recording.note(asked["method"], asked.get("params", {}), told)
         return answer
 
 

@@ -57,20 +57,26 @@ def down(connection: libvirt.virConnect) -> Iterator[str]:
     domain.undefine()
 
 
-VERBS = load_contract().verbs.values()
+VERBS = load_contract().verbs
 
 
-@pytest.mark.parametrize("verb", [v.name for v in VERBS if "NoSuchVM" in v.errors])
+def others(verb: str) -> dict[str, Any]:
+    """What a verb has to be given besides the VM."""
+    known: dict[str, Any] = {"snapshotName": "any", "keepLast": 1}
+    return {p.name: known[p.name] for p in VERBS[verb].params if p.name in known}
+
+
+@pytest.mark.parametrize("verb", [v.name for v in VERBS.values() if "NoSuchVM" in v.errors])
 def test_an_unknown_vm_is_error_1_with_its_id(site: Site, verb: str) -> None:
     unknown = str(uuid.uuid4())
-    error = error_of(site.call, verb, vmID=unknown)
+    error = error_of(site.call, verb, vmID=unknown, **others(verb))
     assert error.code == 1
     assert error.message == f"Virtual machine does not exist: {{'vmId': '{unknown}'}}"
 
 
-@pytest.mark.parametrize("verb", [v.name for v in VERBS if "VMDown" in v.errors])
+@pytest.mark.parametrize("verb", [v.name for v in VERBS.values() if "VMDown" in v.errors])
 def test_a_vm_that_is_off_is_error_6(site: Site, verb: str, down: str) -> None:
-    error = error_of(site.call, verb, vmID=down)
+    error = error_of(site.call, verb, vmID=down, **others(verb))
     assert (error.code, error.name) == (6, "VMDown")
 
 
@@ -122,6 +128,20 @@ def test_a_lease_that_runs_out_is_thawed_by_the_daemon(site: Site, thawed: Guest
     site.call("VM.freeze", vmID=thawed.uuid, timeout=1)
     time.sleep(1)
     wait_until_thawed(thawed, 3)
+
+
+def test_a_snapshot_under_a_lease_that_ran_out_is_refused_until_the_caller_thaws(
+    site: Site, thawed: Guest
+) -> None:
+    site.call("VM.freeze", vmID=thawed.uuid, timeout=1)
+    time.sleep(1)
+    wait_until_thawed(thawed, 3)
+    snapshot = {"vmID": thawed.uuid, "frozen": True, "snapDrives": []}
+    error = error_of(site.call, "VM.snapshot", **snapshot)
+    assert (error.code, error.name) == (48, "SnapshotFailed")
+    assert error.data["reason"].startswith("the lease ran out ")
+    site.call("VM.thaw", vmID=thawed.uuid)
+    assert site.call("VM.snapshot", **snapshot) is True
 
 
 def test_an_extended_lease_lasts_longer(site: Site, thawed: Guest) -> None:
@@ -205,7 +225,7 @@ def as_member(site: Site, method: str, **params: Any) -> Any:
         [*account, *curl, "http://localhost/jsonrpc"], capture_output=True, check=True, timeout=60
     )
     answer = json.loads(done.stdout)
-    site.recording.note(method, answer)
+    site.recording.note(method, {}, answer)
     return answer
 
 

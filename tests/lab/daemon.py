@@ -48,6 +48,7 @@ class Daemon:
         libvirt_uri: str,
         exchange: Path,
         overrides: Settings | None = None,
+        launcher: Sequence[str] = (),
         command: Sequence[str] = ("-m", "virtceph.daemon"),
         python: str | None = None,
         project: Path = PROJECT,
@@ -58,7 +59,8 @@ class Daemon:
 
         A second start in the same folder finds the state of the first. `overrides` is merged into
         the configuration, section by section. `python` defaults to the project's virtual
-        environment, else to our own interpreter. `environment` is added to the daemon's own.
+        environment, else to our own interpreter. `environment` is added to the daemon's own. `launcher`
+        is a program with arguments that the daemon's user runs it by.
 
         Raises:
             NotReady: it ended, or was not ready in time; carries its log's tail. It is ended.
@@ -70,7 +72,8 @@ class Daemon:
         code = folder.parent / "code"
         code.mkdir(mode=0o755, exist_ok=True)
         argv = _as_daemon_user(project, code)
-        argv += [python or _interpreter(project, code), *command, "--config", str(config)]
+        argv += [*launcher, python or _interpreter(project, code), *command]
+        argv += ["--config", str(config)]
         listener = NotifyListener(folder / "notify")
         variables = {**_environment(code, listener.path), **(environment or {})}
         name = f"daemon {folder.name}"

@@ -13,6 +13,7 @@ import rados
 import rbd
 
 from tests.lab import packages, state
+from tests.lab.demo_lease import eight_disks, killed_and_yet_thawed
 from tests.lab.demo_proof import (
     Endpoint,
     check_nothing_left,
@@ -48,7 +49,7 @@ Next, with a lab that stays:
 
 
 def main() -> int:
-    """Show everything; 0 if each promise held. Blocks, about 40 s."""
+    """Show everything; 0 if each promise held. Blocks, about 60 s."""
     if os.geteuid() != 0:
         return _refuse("the demo needs root: sudo make demo")
     if missing := packages.missing():
@@ -91,6 +92,8 @@ def show(screen: Screen) -> None:
             window = freeze_and_snapshot(screen, on, guest, SNAPSHOT)
             prove_frozen(screen, on, window, SNAPSHOT)
             prove_unfrozen(screen, on, guest)
+            killed_and_yet_thawed(screen, on, guest, key)
+            eight_disks(screen, on)
             stop_daemon(screen, on, guest)
             check_key_is_nowhere(screen, on, key)
         screen.heading("All is ended")

@@ -93,24 +93,28 @@ def register_key(screen: Screen, on: Site) -> str:
         (entity,) = command(admin, "auth get", entity=f"client.{CEPH_USER}")
     caps = "  ".join(f"{service} {cap!r}" for service, cap in entity["caps"].items())
     screen.fact("Ceph user", f"client.{CEPH_USER}  {caps}")
+    with screen.step("Host.registerSecrets; StorageDomain.connect, with the key in memory"):
+        register(on, key)
+    _show_secret(screen, on)
+    return key
+
+
+def register(on: Site, key: str) -> None:
+    """Register the key, and connect the storage domain with it. Blocks."""
     entry = {
         "uuid": on.secret_uuid,
         "usageType": "ceph",
         "usageID": f"{USAGE_PREFIX}{on.secret_uuid}",
         "password": key,
     }
-    with screen.step("Host.registerSecrets"):
-        on.client.Host.registerSecrets(secrets=[entry])
-    _show_secret(screen, on)
-    with screen.step("StorageDomain.connect, with the key in the daemon's own memory"):
-        on.client.StorageDomain.connect(
-            storageDomainID=on.storage_domain_id,
-            monitors=on.ceph.monitors,
-            user=CEPH_USER,
-            secretUUID=on.secret_uuid,
-            pool=POOL,
-        )
-    return key
+    on.client.Host.registerSecrets(secrets=[entry])
+    on.client.StorageDomain.connect(
+        storageDomainID=on.storage_domain_id,
+        monitors=on.ceph.monitors,
+        user=CEPH_USER,
+        secretUUID=on.secret_uuid,
+        pool=POOL,
+    )
 
 
 def _show_secret(screen: Screen, on: Site) -> None:

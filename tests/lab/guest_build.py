@@ -16,6 +16,7 @@ from tests.lab.processes import run
 from tests.lab.state import cache_folder, keep_fresh
 
 INIT = Path(__file__).with_name("guest_init.sh")
+WINDOWS_AGENT = Path(__file__).with_name("windows_agent.sh")
 # In the order they must be loaded; virtio_blk comes last, when the disks may be looked at.
 MODULES = (
     "virtio_ring",
@@ -27,8 +28,8 @@ MODULES = (
     "virtio_blk",
 )
 APPLETS = (
-    "sh cat chmod cp cut dd df echo false grep head hexdump insmod kill ln ls mkdir mkfifo mount mv od ps"
-    " rm sed seq sleep stat sync tail test timeout touch tr true umount uname usleep wc"
+    "sh cat chmod cp cut date dd df echo false fsfreeze grep head hexdump insmod kill ln ls mkdir mkfifo"
+    " mount mv od printf ps rm sed seq sleep stat sync tail test timeout touch tr true umount uname usleep wc"
 )
 PROGRAMS = ("/sbin/mkfs.ext4", "/sbin/e2fsck")
 KERNEL_METAPACKAGE = "linux-image-cloud-amd64"
@@ -61,7 +62,7 @@ def guest_files() -> GuestFiles:
 
 
 def _key() -> str:
-    parts = [INIT.read_bytes(), Path(__file__).read_bytes()]
+    parts = [path.read_bytes() for path in (INIT, WINDOWS_AGENT, Path(__file__))]
     parts.append(json.dumps(versions(["busybox-static", "e2fsprogs", "libc6"])).encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
 
@@ -107,6 +108,8 @@ def _fill_root(root: Path, unpacked: Path) -> None:
         (root / "bin" / applet).symlink_to("busybox")
     shutil.copy(INIT, root / "init")
     (root / "init").chmod(0o755)
+    shutil.copy(WINDOWS_AGENT, root / "bin/windows-agent")
+    (root / "bin/windows-agent").chmod(0o755)
     for module in MODULES:
         _copy_module(module, unpacked, root / "lib/modules")
     agent = next(unpacked.glob("**/sbin/qemu-ga"), None) or next(unpacked.glob("**/bin/qemu-ga"))

@@ -37,7 +37,7 @@ name_ports() { # what udev would do
 
 mount_disks() { # mount each disk, after mkfs if it holds no ext4
 	insmod /lib/modules/virtio_blk.ko 2>/dev/null
-	for letter in a b c; do
+	for letter in a b c d e f g h; do
 		[ -b /dev/vd$letter ] || continue
 		mkdir -p /mnt/$letter
 		grep -q "^/dev/vd$letter " /proc/mounts && continue
@@ -125,6 +125,18 @@ obey() { # COMMAND [ARGUMENTS]
 	agent-cont) kill -CONT "$(cat /run/agent.pid)" ;;
 	agent-kill) kill -KILL "$(cat /run/agent.pid)" && wait "$(cat /run/agent.pid)"; [ -z "$(agent_state)" ] ;;
 	agent-start) start_agent ;;
+	agent-windows) # in place of qemu-ga; its argument is what qemu-ga answers to guest-get-fsinfo
+		kill -KILL "$(cat /run/agent.pid)" && wait "$(cat /run/agent.pid)" # the port has one user at a time
+		echo "$*" >/run/fsinfo
+		windows-agent >/dev/console &
+		echo $! >/run/agent.pid
+		tries=0
+		while [ ! -e /run/windows-agent ] && [ $tries -lt 100 ]; do
+			tries=$((tries + 1))
+			pause 0.05
+		done
+		[ -e /run/windows-agent ]
+		;;
 	writer-on) start_writer ;;
 	writer-off) stop_writer ;;
 	sync) sync ;;

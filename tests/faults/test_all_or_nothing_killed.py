@@ -1,0 +1,58 @@
+"""Promises 1, 3 and 10: a daemon that dies anywhere in a set leaves a thawed guest, and all or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+import uuid
+
+import pytest
+
+from tests.faults.halted import BLIND, Halts
+from tests.faults.pace import require_thawed_by
+from tests.faults.waiting import until
+from tests.integration.conftest import Site
+from tests.lab.doomed import SET_STEPS, Step, reached_line
+from tests.lab.guest import Guest
+from virtceph.client import ConnectionFailed
+
+MAX_FROZEN_S = 4.0
+# What an owner was asked for may still come, for as long as its asker's watch lasts.
+MAY_COME_S = 120.0
+
+
+@pytest.mark.parametrize("step", SET_STEPS, ids=lambda step: step.name.replace(" ", "-"))
+def test_a_daemon_that_dies_at_any_step_of_a_set_leaves_a_thawed_guest_and_all_or_nothing(
+    step: Step, halts: Halts, site: Site, spare: Guest
+) -> None:
+    daemon = halts.lone.doomed(step, overrides=BLIND)
+    doomed = halts.serving(daemon, step.name, site.ceph)
+    name = f"killed-{uuid.uuid4().hex[:8]}"
+    # The answer to the call that kills it may just have been sent.
+    with contextlib.suppress(ConnectionFailed):
+        doomed.site.call(
+            "VM.createConsistentSnapshot",
+            vmID=spare.uuid,
+            snapshotName=name,
+            maxFrozen=MAX_FROZEN_S,
+            jobUUID=uuid.uuid4(),
+        )
+    assert daemon.process.wait(30)
+    died_s = time.monotonic()
+    assert reached_line(step) in daemon.log_text()
+    assert daemon.process.exit_code == -signal.SIGKILL
+    daemon.kill()  # what the lab keeps of it
+    require_thawed_by(spare, died_s + MAX_FROZEN_S)
+    again = halts.serving(
+        halts.lone.start(daemon.folder.name, overrides=BLIND), step.name, site.ceph
+    )
+    images = [disk.image for disk in spare.spec.disks]  # type: ignore[union-attr]
+
+    def is_settled() -> bool:
+        made = again.snapshots(spare, name)
+        listed = again.site.call("VM.listConsistentSnapshots", vmID=spare.uuid)
+        whole = [found["snapshotName"] for found in listed if found["complete"]]
+        return made == (images if name in whole else [])
+
+    until(is_settled, MAY_COME_S)
