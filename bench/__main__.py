@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import memory, ping, secrets, startup, window
+from bench import disks, memory, ping, secrets, startup, window
 from bench.figures import Row
 from bench.site import Site
 from bench.table import machine, table
@@ -22,12 +22,13 @@ ENTRIES: dict[str, Callable[[Site], Iterator[Row]]] = {
     "startup": startup.measure,
     "secrets": secrets.measure,
     "window": window.measure,
+    "disks": disks.measure,
     "memory": memory.measure,
 }
 
 
 def main() -> int:
-    """Measure and print; 0 whether or not goals are met. Blocks, about 4 minutes for all."""
+    """Measure and print; 0 whether or not goals are met. Blocks, about 9 minutes for all."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"only these: {', '.join(ENTRIES)}"

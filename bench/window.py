@@ -38,7 +38,7 @@ def measure(site: Site) -> Iterator[Row]:
     with _Bare(site) as bare:
         variants: dict[str, Variant] = {DAEMON: _daemon, BARE: bare.window, SHELL: _shell}
         for interval_s in INTERVALS_S:
-            _set_interval(site, interval_s)
+            set_interval(site, interval_s)
             for variant in variants.values():
                 variant(site, _name())
             yield from _rows(interval_s, *_interleaved(site, bare, variants, interval_s))
@@ -54,7 +54,7 @@ def _interleaved(
         for name in chance.sample(list(variants), len(variants)):
             # A snapshot waits for the monitor's next turn. All variants begin at the same points
             # between two turns, which lie evenly, or chance would decide between them.
-            bare.await_turn()
+            await_turn(bare.turns)
             time.sleep((number + 0.5) / ROUNDS * interval_s)
             snapshot = _name()
             took_ms, steps = variants[name](site, snapshot)
@@ -86,7 +86,8 @@ def _split(who: str, steps: list[Samples]) -> str:
     return f"{who} {shown} ms"
 
 
-def _set_interval(site: Site, interval_s: float) -> None:
+def set_interval(site: Site, interval_s: float) -> None:
+    """How long the monitor gathers changes before it commits them. Blocks."""
     with site.ceph.admin() as admin:
         options = {OPTION: interval_s, "paxos_min_wait": min(0.05, interval_s / 2)}
         for name, value in options.items():
@@ -95,7 +96,8 @@ def _set_interval(site: Site, interval_s: float) -> None:
 
 
 @contextlib.contextmanager
-def _timed(steps: dict[str, float], name: str) -> Iterator[None]:
+def timed(steps: dict[str, float], name: str) -> Iterator[None]:
+    """Note in `steps` how many ms the block took."""
     begun_s = time.perf_counter()
     yield
     steps[name] = (time.perf_counter() - begun_s) * 1000
@@ -103,19 +105,32 @@ def _timed(steps: dict[str, float], name: str) -> Iterator[None]:
 
 def _daemon(site: Site, snapshot: str) -> tuple[float, dict[str, float]]:
     client, vm_id, steps = site.client, site.guest.uuid, dict[str, float]()
-    with _timed(steps, "window"):
-        with _timed(steps, "freeze"):
+    with timed(steps, "window"):
+        with timed(steps, "freeze"):
             client.call("VM.freeze", vmID=vm_id, timeout=LEASE_S)
-        with _timed(steps, "snapshot"):
+        with timed(steps, "snapshot"):
             client.call(
                 "Volume.createSnapshot",
                 storageDomainID=site.storage_domain_id,
                 volumeName=IMAGE,
                 snapshotName=snapshot,
             )
-        with _timed(steps, "thaw"):
+        with timed(steps, "thaw"):
             client.call("VM.thaw", vmID=vm_id)
     return steps.pop("window"), steps
+
+
+@contextlib.contextmanager
+def turns(site: Site) -> Iterator[rados.Ioctx]:
+    """A pool of its own for `await_turn`. Blocks."""
+    site.ceph.create_pool(TURNS_POOL)  # or find it made
+    with site.ceph.pool(TURNS_POOL) as ioctx:
+        yield ioctx
+
+
+def await_turn(ioctx: rados.Ioctx) -> None:
+    """Return when the monitor has just committed something. Blocks up to its interval."""
+    ioctx.create_self_managed_snap()
 
 
 class _Bare:
@@ -124,8 +139,7 @@ class _Bare:
     def __init__(self, site: Site) -> None:
         self._closing = contextlib.ExitStack()
         self._ioctx: rados.Ioctx = self._closing.enter_context(site.ceph.pool(POOL))
-        site.ceph.create_pool(TURNS_POOL)
-        self._turns: rados.Ioctx = self._closing.enter_context(site.ceph.pool(TURNS_POOL))
+        self.turns: rados.Ioctx = self._closing.enter_context(turns(site))
 
     def __enter__(self) -> _Bare:
         return self
@@ -137,18 +151,14 @@ class _Bare:
         """Freeze, snapshot, thaw. Blocks."""
         domain, steps = site.guest.domain, dict[str, float]()
         domain.agentSetResponseTimeout(10, 0)
-        with rbd.Image(self._ioctx, IMAGE) as image, _timed(steps, "window"):
-            with _timed(steps, "freeze"):
+        with rbd.Image(self._ioctx, IMAGE) as image, timed(steps, "window"):
+            with timed(steps, "freeze"):
                 domain.fsFreeze()
-            with _timed(steps, "snapshot"):
+            with timed(steps, "snapshot"):
                 image.create_snap(snapshot)
-            with _timed(steps, "thaw"):
+            with timed(steps, "thaw"):
                 domain.fsThaw()
         return steps.pop("window"), steps
-
-    def await_turn(self) -> None:
-        """Return when the monitor has just committed something. Blocks up to its interval."""
-        self._turns.create_self_managed_snap()
 
     def remove(self, snapshot: str) -> None:
         """Remove a snapshot, so that each window meets the same image. Blocks."""
@@ -160,13 +170,13 @@ def _shell(site: Site, snapshot: str) -> tuple[float, dict[str, float]]:
     steps = dict[str, float]()
     virsh = ["virsh", "-q", "-c", site.libvirtd.uri]
     rbd_snap = ["rbd", "-c", str(site.ceph.conf), "snap", "create", "--no-progress"]
-    with _timed(steps, "window"):
+    with timed(steps, "window"):
         for step, argv in (
             ("freeze", [*virsh, "domfsfreeze", site.guest.name]),
             ("snapshot", [*rbd_snap, f"{POOL}/{IMAGE}@{snapshot}"]),
             ("thaw", [*virsh, "domfsthaw", site.guest.name]),
         ):
-            with _timed(steps, step):
+            with timed(steps, step):
                 subprocess.run(argv, check=True, capture_output=True, env=environment())
     return steps.pop("window"), steps
 
