@@ -10,10 +10,10 @@ STAMP := $(VENV)/.installed
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),,sudo )
 
 .DEFAULT_GOAL := help
-.PHONY: help python packages venv check format generate test demo lab-up lab-down bench clean
+.PHONY: help python packages venv check format generate test fault-mutants demo lab-up lab-down bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
 
 python:
 	@[ -x $(PYTHON) ] || { \
@@ -54,6 +54,9 @@ check: $(STAMP) ## format, lint, types, unit and wire tests: no root, no network
 
 test: packages venv ## install what is needed and run every test
 	$(BIN)/python -m pytest -q
+
+fault-mutants: packages venv ## take out one protection after the other and see its test fail
+	$(BIN)/python -m tests.faults.mutate
 
 demo: python ## show the main job on a real Ceph, libvirt and guest
 	@$(PYTHON) -m tests.lab.consent
