@@ -28,17 +28,19 @@ BLIND = {"freeze": {"unknown": "ignore"}}
 
 @dataclass
 class Halting:
-    """A daemon that halts once at a step, and the site it serves. `pools` are those it is connected to."""
+    """A daemon that halts once at a step, and the site it serves. `pools` are those it is connected to;
+    `name` is the set's that it began."""
 
     daemon: Daemon
     site: Site
     step: str
     pools: dict[str, uuid.UUID]
     job: uuid.UUID | None = None
+    name: str = ""
 
     def begin(self, guest: Guest, name: str, **params: Any) -> None:
         """Start a set and return when it has halted. Blocks."""
-        self.job = uuid.uuid4()
+        self.job, self.name = uuid.uuid4(), name
         self.site.call(
             "VM.createConsistentSnapshot",
             vmID=guest.uuid,
