@@ -80,7 +80,7 @@ class Freeze:
         "report",
         "What to do with guests that are found frozen at the start although no lease of ours is open:\n"
         "report (log it), thaw, or ignore (do not look). Looking asks each guest agent once which file\n"
-        "systems it has.",
+        "systems it has. A guest that arrives frozen from another host is thawed, unless this is ignore.",
         choices=("report", "thaw", "ignore"),
     )
 

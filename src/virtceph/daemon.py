@@ -114,10 +114,9 @@ def _be_the_only_one(runtime_dir: Path) -> None:
         end_s = time.monotonic() + _LOCK_S
         while hold_lock(runtime_dir / DAEMON_LOCK) is None:
             # A guard that looks whether a daemon runs holds it for a moment.
-            if time.monotonic() < end_s:
-                time.sleep(_LOCK_S / 10)
-                continue
-            raise StartError(f"another daemon runs with {runtime_dir}")
+            if time.monotonic() >= end_s:
+                raise StartError(f"another daemon runs with {runtime_dir}")
+            time.sleep(_LOCK_S / 10)
     except OSError as error:
         raise StartError(f"daemon.runtime_dir: {runtime_dir}: {error.strerror}") from error
 

@@ -26,12 +26,12 @@ from uuid import UUID
 
 from virtceph import config, errors, systemd
 from virtceph import log as logs
-from virtceph.host.leasebook import RAN_OUT
 from virtceph.host.pauses import resume
 from virtceph.host.records import (
     EXPIRED,
     LEASES,
     PAUSES,
+    RAN_OUT,
     ExpiredLeases,
     LeaseRecord,
     LeaseRecords,

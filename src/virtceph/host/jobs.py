@@ -13,6 +13,7 @@ from uuid import UUID
 
 from virtceph import request
 from virtceph.errors import InternalError, JobExists, LaneBusy, ShuttingDown, VirtcephError
+from virtceph.host.windows import JOB_OWNER
 from virtceph.log import facts
 from virtceph.schema import wire
 from virtceph.units import HOUR_S
@@ -80,7 +81,7 @@ class Jobs:
     def start(self, job: Job, work: Callable[[Job], Any]) -> Job:
         """Run `work(job)` in a thread; what it returns is the job's result. Does not block.
 
-        A job of the same id and arguments is returned as it stands. Raises JobExists, ShuttingDown.
+        A job of the same id and arguments is returned as it stands. Raises JobExists, LaneBusy, ShuttingDown.
         """
         with self._lock:
             self._forget_old()
@@ -131,7 +132,8 @@ class Jobs:
             time.sleep(0.05)
 
     def _run(self, job: Job, work: Callable[[Job], Any]) -> None:
-        request.enter(request.Request(f"job:{job.uuid}", f"job:{job.uuid}", float("inf")))
+        caller = f"{JOB_OWNER}{job.uuid}"
+        request.enter(request.Request(caller, caller, float("inf")))
         job.status = "running"
         log.info("START job %s", facts(job=job.uuid, what=job.description))
         try:
@@ -144,7 +146,7 @@ class Jobs:
             self._fail(job, error)
         except Exception:
             log.exception("job broke %s", facts(job=job.uuid))
-            self._fail(job, InternalError(f"job:{job.uuid}"))
+            self._fail(job, InternalError(caller))
 
     def _fail(self, job: Job, error: VirtcephError) -> None:
         # Told here and not when somebody asks: the request id in it is the job's.

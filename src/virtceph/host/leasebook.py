@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from virtceph import errors
-from virtceph.host.records import ExpiredLeases, LeaseRecords
+from virtceph.host.records import RAN_OUT, ExpiredLeases, LeaseRecords
 from virtceph.host.windows import ThawResult, Window, due_of, log_end, outcome_of
 from virtceph.log import facts
 
@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 
 # How long a freeze waits for a thaw of the same VM that is under way.
 _THAW_UNDER_WAY_S = 10.0
-RAN_OUT = "the lease ran out"
 
 
 class Windows:

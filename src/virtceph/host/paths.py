@@ -37,17 +37,10 @@ class Exchange:
                 name that the kernel and libvirt take.
             PathExists: there is something of this name already.
         """
-        folder, relative = self._split(path)
-        parent = self._open_folders(path, folder, relative.parts[:-1])
-        try:
-            os.stat(relative.name, dir_fd=parent, follow_symlinks=False)
-        except FileNotFoundError:
-            return str(folder / relative)
-        except OSError as error:
-            raise PathNotAllowed(path, f"{relative.name}: {error.strerror}") from error
-        finally:
-            os.close(parent)
-        raise PathExists(path)
+        target, found = self._look(path)
+        if found is not None:
+            raise PathExists(path)
+        return str(target)
 
     def existing_file(self, path: str) -> str | None:
         """Check that nobody else can write to a file or put another in its place; the path to give to
@@ -56,21 +49,27 @@ class Exchange:
         Raises:
             PathNotAllowed: as `new_file` says; or it is no regular file, or others can write to it.
         """
+        target, found = self._look(path)
+        if found is None:
+            return None
+        if not stat.S_ISREG(found.st_mode):
+            raise PathNotAllowed(path, f"{target.name} is no regular file")
+        if not _is_ours(found):
+            raise PathNotAllowed(path, f"{target.name} can be written to by others")
+        return str(target)
+
+    def _look(self, path: str) -> tuple[PurePosixPath, os.stat_result | None]:
+        """The path below its exchange directory, and what is there: None when nothing is."""
         folder, relative = self._split(path)
         parent = self._open_folders(path, folder, relative.parts[:-1])
         try:
-            found = os.stat(relative.name, dir_fd=parent, follow_symlinks=False)
+            return folder / relative, os.stat(relative.name, dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError:
-            return None
+            return folder / relative, None
         except OSError as error:
             raise PathNotAllowed(path, f"{relative.name}: {error.strerror}") from error
         finally:
             os.close(parent)
-        if not stat.S_ISREG(found.st_mode):
-            raise PathNotAllowed(path, f"{relative.name} is no regular file")
-        if not _is_ours(found):
-            raise PathNotAllowed(path, f"{relative.name} can be written to by others")
-        return str(folder / relative)
 
     def _split(self, path: str) -> tuple[PurePosixPath, PurePosixPath]:
         if _UNSPEAKABLE.search(path):

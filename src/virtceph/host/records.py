@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 # Folders in the runtime directory: guests that are frozen, VMs that are paused for their memory to be
 # saved, and VMs whose freeze was ended by the clock.
 LEASES, PAUSES, EXPIRED = "leases", "pauses", "expired"
-# How long it is told that a lease ran out.
+# Why a freeze was ended by the clock, and how long that is told.
+RAN_OUT = "the lease ran out"
 _EXPIRED_KEPT_S = 600.0
 _SUFFIX = ".json"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -157,7 +158,7 @@ class ExpiredLeases:
             age_s = boottime_s() - float(body["at_boottime_s"])
             told = f"{body['reason']} {age_s:.0f} s ago"
         except (KeyError, TypeError, ValueError):
-            return "the lease ran out"
+            return RAN_OUT
         if age_s > _EXPIRED_KEPT_S:
             self._files.remove(vm_id)
             return None

@@ -17,8 +17,6 @@ log = logging.getLogger(__name__)
 
 # Guests that did not thaw at the first try may not take all the threads from those that would.
 _RETRIES_AT_ONCE = 4
-
-
 # How the callers begin whose freezes are those of jobs of the daemon itself.
 JOB_OWNER = "job:"
 UNCONFIRMED = "the freeze was not confirmed"
@@ -69,7 +67,8 @@ class FreezeStatus:
 
 @dataclass(eq=False)
 class Window:
-    """A freeze under way; changed only under the lock of `leasebook.Windows`.
+    """A freeze under way; changed under the lock of `leasebook.Windows`, but for what its own thread notes
+    before the guest is asked (`mounted`, `since_s`, `began_s`).
 
     `broken` says why it did not hold, once that is known; `began_s` is when the guest was asked to freeze
     (before that, when the window was opened); `unwanted`, that nobody waits for its freeze

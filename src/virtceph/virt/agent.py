@@ -110,8 +110,8 @@ class Agent:
     def is_frozen(self, vm_id: UUID, timeout_s: float) -> bool:
         """What the agent itself says. Blocks up to `timeout_s`. Source: QGA guest-fsfreeze-status.
 
-        The query taints the domain in libvirt's eyes, so only guests with a lease, or those a caller
-        asks about, are asked. Raises as `thaw` does.
+        The query taints the domain in libvirt's eyes, so only guests with a lease, those a caller asks
+        about, and those that look frozen are asked. Raises as `thaw` does.
         """
         answer = self._ask(
             vm_id,
