@@ -20,12 +20,12 @@ def rbd_disk(target: str, image: str, pool: str = "vms", namespace: str = "") ->
 
 
 class FakeDomains:
-    """As `virt.domains.Domains`, with one VM. `lost` makes every call raise LibvirtUnavailable."""
+    """As `virt.domains.Domains`, with one VM."""
 
     def __init__(self, disks: list[Disk] | None = None, state: str = "Up") -> None:
         self.domain = Domain("web", tuple(disks or [rbd_disk("vda", "web-root")]), "connected")
         self.state = state
-        self.lost = self.migrating = False
+        self.migrating = False
         self.snapshots: list[tuple[list[str], dict[str, str], bool, str | None]] = []
         self.snapshot_error: errors.VirtcephError | None = None
         # By path: whose memory a file holds, and the disks it goes with.
@@ -42,8 +42,6 @@ class FakeDomains:
         return self.status(vm_id), self.domain
 
     def status(self, vm_id: UUID) -> str:
-        if self.lost:
-            raise errors.LibvirtUnavailable("libvirtd went away")
         if vm_id != VM or self.state == "gone":
             raise errors.NoSuchVM(vm_id)
         return self.state

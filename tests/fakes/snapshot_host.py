@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import UUID, uuid4
 
 from tests.fakes.fake_agent import FakeAgent
 from tests.fakes.fake_domains import FakeDomains, rbd_disk
 from tests.fakes.fake_storage import FakeStorageDomains
+from tests.fakes.waiting import until
+from virtceph import errors, request
+from virtceph.ceph.workers import Call, Outcome
 from virtceph.host.drives import Planner
 from virtceph.host.intents import FOLDER, Intents
 from virtceph.host.jobs import JobInfo, Jobs
@@ -28,6 +32,12 @@ from virtceph.host.snapshots import Snapshots
 from virtceph.virt.xml import Disk
 
 FILE_DISK = Disk("vdc", "file", path="/images/c", format="qcow2")
+# What keeps a VM from being snapshotted at all, and how that is told.
+UNFIT: list[tuple[dict[str, Any], type[errors.VirtcephError]]] = [
+    ({"state": "Down"}, errors.VMDown),
+    ({"state": "gone"}, errors.NoSuchVM),
+    ({"migrating": True}, errors.MigrationInProgress),
+]
 
 
 class SnapshotHost:
@@ -64,12 +74,37 @@ class SnapshotHost:
         self.sets = SnapshotSets(*parts, SetNotes(storage), restorer, 1.0)
         self.snapshots = Snapshots(*parts)
 
+    @classmethod
+    @contextlib.contextmanager
+    def of_alice(cls, tmp_path: Path) -> Iterator[Self]:
+        """A host whose caller is alice, with its folders under `tmp_path`."""
+        folder, runtime = tmp_path / "exchange", tmp_path / "run"
+        folder.mkdir(mode=0o700)
+        runtime.mkdir()
+        request.enter(request.Request("1", "alice", float("inf")))
+        made = cls(folder, runtime)
+        try:
+            yield made
+        finally:
+            made.close()
+
     def run(self, start: Callable[[UUID], object], job_id: UUID | None = None) -> JobInfo:
         """Start a job, wait for its end and return it."""
         ident = job_id or uuid4()
         start(ident)
         until(lambda: not self.jobs.running())
         return self.job(ident)
+
+    def before(self, operation: str, act: Callable[[float], object]) -> None:
+        """Have `act` called, with the seconds that are left for it, before the worker does an operation."""
+        run = self.worker.run
+
+        def acting(calls: list[Call], deadline_s: float) -> list[Outcome]:
+            if calls[0].operation == operation:
+                act(deadline_s - time.monotonic())
+            return run(calls, deadline_s)
+
+        self.worker.run = acting  # type: ignore[method-assign,assignment]
 
     def job(self, ident: UUID) -> JobInfo:
         return self.jobs.describe(None, [ident])[str(ident)]
@@ -81,11 +116,3 @@ class SnapshotHost:
         self.jobs.close(1)
         self.leases.close(1)
         self.pauses.close()
-
-
-def until(condition: Callable[[], Any]) -> None:
-    """Wait up to 3 s. Raises AssertionError."""
-    end_s = time.monotonic() + 3
-    while not condition():
-        assert time.monotonic() < end_s, "it did not happen in time"
-        time.sleep(0.002)

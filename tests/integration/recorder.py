@@ -34,9 +34,6 @@ class Recording:
                 if "error" in job and starter is not None:
                     self.seen.add((starter, f"job:{job['error']['data']['error']}"))
 
-    def saw_anywhere(self, error: str) -> bool:
-        return any(outcome == error for _, outcome in self.seen)
-
 
 class RecordingClient(Client):
     """The client library, with a look at each exchange."""

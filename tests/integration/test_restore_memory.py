@@ -88,7 +88,7 @@ def test_a_vm_goes_on_from_where_it_was_saved_and_is_thawed(
 
 
 def test_without_its_memory_the_vm_stays_off_with_its_disks_back(
-    site: Site, saved: Guest, folder: Path, tmp_path: Path
+    site: Site, saved: Guest, folder: Path
 ) -> None:
     (folder / "memory").unlink()
     job = run(site, VERB, saved.uuid, snapshotName=NAME, withMemory=False)

@@ -7,7 +7,6 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import libvirt
 import pytest
 
 from tests.integration.conftest import Site
+from tests.integration.migrating import migrating
 from tests.integration.recorder import error_of
 from tests.integration.stall import stalled
 from tests.integration.test_freeze import guest_says
@@ -22,7 +22,6 @@ from tests.lab import user
 from tests.lab.domain_xml import FileDisk
 from tests.lab.guest import Guest
 from tests.lab.inspect_image import examine_image
-from tests.lab.libvirtd import PrivateLibvirtd
 from tests.lab.stack import POOL
 
 MakeGuest = Callable[..., Guest]
@@ -356,25 +355,6 @@ def test_a_job_id_is_taken_once(site: Site, vm: Guest, name: str) -> None:
 def test_a_migrating_vm_is_refused(site: Site, make_guest: MakeGuest, lab_state: Path) -> None:
     guest = make_guest(disks=[])
     guest.wait_for_agent()
-    target = PrivateLibvirtd.start(lab_state / "h-target", "target")
-    try:
-        # So slow that it is under way until it is aborted.
-        flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
-        params = {
-            libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: 1,
-            libvirt.VIR_MIGRATE_PARAM_URI: "tcp:127.0.0.1:49399",
-        }
-        with ThreadPoolExecutor(1) as threads:
-            moving = threads.submit(guest.domain.migrateToURI3, target.uri, params, flags)
-            deadline_s = time.monotonic() + 15
-            while guest.domain.jobInfo()[0] == libvirt.VIR_DOMAIN_JOB_NONE:
-                assert not moving.done()
-                assert time.monotonic() < deadline_s
-                time.sleep(0.05)
-            error = error_of(site.call, "VM.snapshot", vmID=guest.uuid)
-            guest.domain.abortJob()
-            with pytest.raises(libvirt.libvirtError):
-                moving.result(30)
-        assert (error.code, error.name) == (51, "MigrationInProgress")
-    finally:
-        target.stop()
+    with migrating(guest, lab_state, "target"):
+        error = error_of(site.call, "VM.snapshot", vmID=guest.uuid)
+    assert (error.code, error.name) == (51, "MigrationInProgress")

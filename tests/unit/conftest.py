@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.fakes.fake_agent import FakeAgent
+from tests.fakes.fake_domains import FakeDomains
 from virtceph import request
+from virtceph.host.records import EXPIRED, LEASES, ExpiredLeases, LeaseRecords
 
 # A background job of a shell ignores Ctrl-C, and so would the processes that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -18,3 +22,26 @@ def outside_any_request() -> Iterator[None]:
     """No test sees the request that another one entered."""
     yield
     request.enter(request.Request("-", "virtcephd", float("inf")))
+
+
+# --- what leases are made of ---
+
+
+@pytest.fixture
+def agent() -> FakeAgent:
+    return FakeAgent()
+
+
+@pytest.fixture
+def domains() -> FakeDomains:
+    return FakeDomains()
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> LeaseRecords:
+    return LeaseRecords(tmp_path / LEASES)
+
+
+@pytest.fixture
+def expired(tmp_path: Path) -> ExpiredLeases:
+    return ExpiredLeases(tmp_path / EXPIRED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ import libvirt_qemu
 import pytest
 
 from tests.fakes.fake_secret_session import FakeLibvirtSecrets
+from tests.fakes.waiting import until
 from virtceph import assemble, config
 from virtceph.assemble import Assembly
 from virtceph.virt import connection
@@ -103,13 +104,6 @@ def hung(shared: FakeConnection, assembly: Assembly) -> Iterator[FakeDomain]:
         yield domain
         domain.answers.set()
         assert waiting.result() == ("thawed", None)
-
-
-def until(condition: Callable[[], bool], timeout_s: float) -> None:
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end_s, "it did not happen in time"
-        time.sleep(0.005)
 
 
 @pytest.mark.usefixtures("hung")

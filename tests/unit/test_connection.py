@@ -9,6 +9,7 @@ from typing import Any
 import libvirt
 import pytest
 
+from tests.fakes.waiting import until
 from virtceph import errors
 from virtceph.virt import connection as module
 from virtceph.virt.connection import Connection
@@ -85,13 +86,6 @@ def watched(daemon: FakeLibvirt, back: list[Any]) -> Iterator[Connection]:
     yield made
     made.close()
     assert not daemon.left_open(), "a connection is left open"
-
-
-def until(condition: Callable[[], Any]) -> None:
-    end_s = time.monotonic() + 3
-    while not condition():
-        assert time.monotonic() < end_s, "it did not happen in time"
-        time.sleep(0.002)
 
 
 def test_before_it_is_open_there_is_none(watched: Connection) -> None:

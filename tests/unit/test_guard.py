@@ -15,7 +15,6 @@ from virtceph import guard as guards
 from virtceph.guard import GRACE_S, Guard
 from virtceph.host.records import (
     EXPIRED,
-    LEASES,
     PAUSES,
     ExpiredLeases,
     LeaseRecord,
@@ -23,11 +22,6 @@ from virtceph.host.records import (
     boottime_s,
 )
 from virtceph.process import DAEMON_LOCK, hold_lock
-
-
-@pytest.fixture
-def records(tmp_path: Path) -> LeaseRecords:
-    return LeaseRecords(tmp_path / LEASES)
 
 
 @pytest.fixture

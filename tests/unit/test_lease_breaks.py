@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -13,6 +14,7 @@ import pytest
 
 from tests.fakes.fake_agent import FakeAgent
 from tests.fakes.fake_domains import VM, FakeDomains
+from tests.fakes.waiting import until as until_at_most
 from virtceph import errors
 from virtceph.host import pauses as pause_module
 from virtceph.host import records as record_module
@@ -24,6 +26,8 @@ from virtceph.host.strangers import Strangers
 from virtceph.host.windows import Window, due_of
 from virtceph.virt.events import DomainEvent, Happened
 
+until = partial(until_at_most, timeout_s=5.0)
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,25 +37,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def agent() -> FakeAgent:
-    return FakeAgent()
-
-
-@pytest.fixture
-def domains() -> FakeDomains:
-    return FakeDomains()
-
-
-@pytest.fixture
-def expired(tmp_path: Path) -> ExpiredLeases:
-    return ExpiredLeases(tmp_path / "expired")
-
-
-@pytest.fixture
 def book(
-    agent: FakeAgent, domains: FakeDomains, expired: ExpiredLeases, tmp_path: Path
+    agent: FakeAgent, domains: FakeDomains, records: LeaseRecords, expired: ExpiredLeases
 ) -> Iterator[Leases]:
-    records = LeaseRecords(tmp_path / "leases")
     made = Leases(domains, agent, agent, 0.2, records, expired, 120.0)  # type: ignore[arg-type]
     yield made
     agent.wake()
@@ -67,13 +55,6 @@ def pause_records(tmp_path: Path) -> LeaseRecords:
 @pytest.fixture
 def pauses(domains: FakeDomains, pause_records: LeaseRecords) -> Pauses:
     return Pauses(domains, pause_records)  # type: ignore[arg-type]
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "not in time"
-        time.sleep(0.005)
 
 
 # --- the clock ---
@@ -93,8 +74,8 @@ def test_after_a_lease_ran_out_its_caller_is_told_until_the_next_thaw(
 def test_a_lease_that_ran_out_is_told_before_the_guest_could_be_thawed(
     book: Leases, agent: FakeAgent
 ) -> None:
+    agent.in_thaw = lambda: setattr(agent, "mood", "silent")
     book.freeze(VM, 0.05)
-    agent.mood = "silent"
     until(lambda: _is_expired(book))
     assert agent.frozen
 
@@ -182,7 +163,7 @@ def test_a_reset_or_migrating_guest_is_thawed_at_once(
     assert (window.result.intact, window.result.reason.startswith(what.value)) == (False, True)
 
 
-def test_memory_that_is_saved_is_no_migration(book: Leases, agent: FakeAgent) -> None:
+def test_memory_that_is_saved_is_no_migration(book: Leases) -> None:
     book.freeze(VM, 60)
     book.happened(DomainEvent(VM, Happened.MIGRATING))
     assert book.thaw(VM, force=False).intact
@@ -210,12 +191,12 @@ def test_a_guest_that_can_be_reached_again_is_thawed_without_waiting(
     book: Leases, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rescue, "_BACKOFF_S", (3600.0,))
+    agent.in_thaw = lambda: setattr(agent, "mood", "paused")
     book.freeze(VM, 0.02)
-    agent.mood = "paused"
     window = book.window_of(VM)
     assert window is not None
     until(lambda: window.next_try_s > time.monotonic() + 60)
-    agent.mood = "well"
+    agent.in_thaw, agent.mood = lambda: None, "well"
     book.happened(DomainEvent(VM, Happened.RESUMED))
     until(lambda: not agent.frozen)
 

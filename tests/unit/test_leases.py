@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -14,10 +15,13 @@ import pytest
 
 from tests.fakes.fake_agent import FakeAgent
 from tests.fakes.fake_domains import VM, FakeDomains
+from tests.fakes.waiting import until as until_at_most
 from virtceph import errors, request
 from virtceph.host import leasebook, leases, rescue
 from virtceph.host.leases import Leases, ThawResult
 from virtceph.host.records import ExpiredLeases, LeaseRecord, LeaseRecords, boottime_s
+
+until = partial(until_at_most, timeout_s=2.0)
 
 
 @pytest.fixture(autouse=True)
@@ -28,26 +32,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def agent() -> FakeAgent:
-    return FakeAgent()
-
-
-@pytest.fixture
-def domains() -> FakeDomains:
-    return FakeDomains()
-
-
-@pytest.fixture
-def records(tmp_path: Path) -> LeaseRecords:
-    return LeaseRecords(tmp_path / "leases")
-
-
-@pytest.fixture
-def expired(tmp_path: Path) -> ExpiredLeases:
-    return ExpiredLeases(tmp_path / "expired")
-
-
-@pytest.fixture
 def book(
     agent: FakeAgent, domains: FakeDomains, records: LeaseRecords, expired: ExpiredLeases
 ) -> Iterator[Leases]:
@@ -55,7 +39,7 @@ def book(
     yield made
     agent.in_freeze = agent.in_thaw = lambda: None
     agent.wake()
-    domains.lost, domains.state = False, "Up"
+    domains.state = "Up"
     made.close(2)
     assert not made.frozen_count()
 
@@ -81,13 +65,6 @@ def by(caller: str, work: Callable[[], object]) -> Callable[[], object]:
         return work()
 
     return run
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 2.0) -> None:
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end_s, "it did not happen in time"
-        time.sleep(0.002)
 
 
 def heard(book: Leases) -> list[ThawResult]:
@@ -144,9 +121,7 @@ def test_a_lease_that_runs_out_is_thawed_over_the_rescues_own_connections(
     book.close(1)
 
 
-def test_a_thaw_after_the_lease_ran_out_says_that_the_daemon_had_no_freeze(
-    book: Leases, agent: FakeAgent
-) -> None:
+def test_a_thaw_after_the_lease_ran_out_says_that_the_daemon_had_no_freeze(book: Leases) -> None:
     book.freeze(VM, 0.02)
     until(lambda: not book.frozen_count())
     thawed = book.thaw(VM, force=False)
@@ -172,7 +147,7 @@ def falls_silent(agent: FakeAgent) -> None:
 
 
 def test_an_unconfirmed_freeze_is_never_intact_even_if_nothing_was_frozen(
-    book: Leases, agent: FakeAgent, domains: FakeDomains
+    book: Leases, agent: FakeAgent
 ) -> None:
     agent.in_freeze = lambda: setattr(agent, "mood", "lost")
     with pytest.raises(errors.LibvirtUnavailable):
@@ -389,9 +364,7 @@ def test_a_thaw_is_believed_only_when_the_guest_says_that_it_is_thawed(
     assert not agent.frozen
 
 
-def test_rescues_of_one_guest_do_not_pile_up(
-    book: Leases, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rescues_of_one_guest_do_not_pile_up(book: Leases, agent: FakeAgent) -> None:
     running, most = 0, 0
     guard = threading.Lock()
 
@@ -433,7 +406,7 @@ def test_a_listener_that_comes_too_late_is_told_so(book: Leases) -> None:
 
 
 def test_every_listener_is_called_once_however_the_window_ends(
-    book: Leases, agent: FakeAgent, pool: ThreadPoolExecutor
+    book: Leases, pool: ThreadPoolExecutor
 ) -> None:
     for _ in range(30):
         book.freeze(VM, 0.004)

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tests.fakes.waiting import until
 from virtceph import errors
 from virtceph.host import names
 from virtceph.host.names import SnapshotNames
@@ -43,10 +44,7 @@ def test_a_request_that_was_given_up_is_undone_when_it_lands_and_its_name_taken_
     with pytest.raises(errors.CephUnavailable, match="given up"), book.reserve([NAME]):
         pass
     there.append("late")
-    deadline_s = time.monotonic() + 2
-    while there:
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
+    until(lambda: not there, 2)
     time.sleep(0.5)
     with book.reserve([NAME]):
         pass

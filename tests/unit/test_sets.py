@@ -11,8 +11,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.fakes.fake_domains import VM, rbd_disk
-from tests.fakes.snapshot_host import FILE_DISK, SnapshotHost, until
-from virtceph import errors, request
+from tests.fakes.snapshot_host import FILE_DISK, UNFIT, SnapshotHost
+from tests.fakes.waiting import until
+from virtceph import errors
 from virtceph.ceph.workers import NoReply
 from virtceph.host.jobs import JobInfo
 from virtceph.host.restoring import RestoreRequest
@@ -62,13 +63,8 @@ class Host(SnapshotHost):
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    folder = tmp_path / "exchange"
-    folder.mkdir(mode=0o700)
-    (tmp_path / "run").mkdir()
-    request.enter(request.Request("1", "alice", float("inf")))
-    made = Host(folder, tmp_path / "run")
-    yield made
-    made.close()
+    with Host.of_alice(tmp_path) as made:
+        yield made
 
 
 def reason_of(job: JobInfo) -> str:
@@ -131,14 +127,7 @@ def test_a_snapshot_that_fails_thaws_first_and_then_undoes_all(
 ) -> None:
     frozen: list[bool] = []
     host.worker.outcomes["web-data"] = outcome
-    run = host.worker.run
-
-    def watching(calls: list[Any], deadline_s: float) -> list[Any]:
-        if calls[0].operation == "remove_snapshot":
-            frozen.append(host.agent.frozen)
-        return run(calls, deadline_s)
-
-    host.worker.run = watching  # type: ignore[method-assign]
+    host.before("remove_snapshot", lambda _left_s: frozen.append(host.agent.frozen))
     assert "snapshot of vdb" in reason_of(host.make(freeze=freeze))
     assert frozen == [False]
     assert host.images == {"web-root": {}, "web-data": {}}
@@ -170,7 +159,7 @@ def test_a_preferred_freeze_that_fails_is_told(host: Host, mood: str) -> None:
     [
         (lambda host: setattr(host.agent, "thawed_count", 1), "1 thawed"),
         (lambda host: setattr(host.agent, "count", 1), "1 of 2"),
-        (lambda host: setattr(host.agent, "file_system_list", host.agent.file_system_list[:0]), ""),
+        (lambda host: setattr(host.agent, "file_system_list", []), "found no file system"),
     ],
     ids=["a freeze that did not hold", "one file system left out", "nothing frozen"],
 )
@@ -202,16 +191,13 @@ def test_a_freeze_whose_thaw_is_not_answered_is_never_called_filesystem(host: Ho
 
 
 def test_a_lease_that_runs_out_thaws_the_guest_whatever_the_job_waits_for(host: Host) -> None:
-    run = host.worker.run
     thawed_meanwhile: list[bool] = []
 
-    def slow(calls: list[Any], deadline_s: float) -> list[Any]:
-        if calls[0].operation == "create_snapshot":
-            until(lambda: not host.agent.frozen)
-            thawed_meanwhile.append(True)
-        return run(calls, deadline_s)
+    def slow(_left_s: float) -> None:
+        until(lambda: not host.agent.frozen)
+        thawed_meanwhile.append(True)
 
-    host.worker.run = slow  # type: ignore[method-assign]
+    host.before("create_snapshot", slow)
     assert "were left of its time" in reason_of(host.make(at_most_s=0.3))
     assert thawed_meanwhile == [True]
     assert nothing_is_left(host)
@@ -221,16 +207,13 @@ def test_a_lease_that_runs_out_thaws_the_guest_whatever_the_job_waits_for(host: 
 def test_a_snapshot_that_comes_after_the_budget_is_undone_without_killing_its_worker(
     host: Host, freeze: str
 ) -> None:
-    run = host.worker.run
     left: list[float] = []
 
-    def slow(calls: list[Any], deadline_s: float) -> list[Any]:
-        if calls[0].operation == "create_snapshot":
-            left.append(deadline_s - time.monotonic())
-            time.sleep(0.35)
-        return run(calls, deadline_s)
+    def slow(left_s: float) -> None:
+        left.append(left_s)
+        time.sleep(0.35)
 
-    host.worker.run = slow  # type: ignore[method-assign]
+    host.before("create_snapshot", slow)
     assert "were left of its time" in reason_of(host.make(at_most_s=0.3, freeze=freeze))
     # The time-out of snapshots is 1 s here.
     assert left[0] > 0.9
@@ -239,15 +222,8 @@ def test_a_snapshot_that_comes_after_the_budget_is_undone_without_killing_its_wo
 
 def test_a_paused_vm_waits_for_no_snapshot_longer_than_its_budget(host: Host) -> None:
     left: list[float] = []
-    run = host.worker.run
-
-    def noting(calls: list[Any], deadline_s: float) -> list[Any]:
-        if calls[0].operation == "create_snapshot":
-            left.append(deadline_s - time.monotonic())
-            return [NoReply() for _ in calls]
-        return run(calls, deadline_s)
-
-    host.worker.run = noting  # type: ignore[method-assign]
+    host.before("create_snapshot", left.append)
+    host.worker.outcomes.update({image: NoReply() for image in host.images})
     memory = f"{host.folder}/memory"
     assert "left of its time" in reason_of(host.make(at_most_s=0.5, memory=memory))
     assert left[0] <= 0.5
@@ -403,14 +379,7 @@ def test_an_overlay_that_exists_is_refused(host: Host, tmp_path: Path) -> None:
         host.make(disks=None)
 
 
-@pytest.mark.parametrize(
-    ("change", "error"),
-    [
-        ({"state": "Down"}, errors.VMDown),
-        ({"state": "gone"}, errors.NoSuchVM),
-        ({"migrating": True}, errors.MigrationInProgress),
-    ],
-)
+@pytest.mark.parametrize(("change", "error"), UNFIT)
 def test_a_vm_in_no_fit_state_is_refused(
     host: Host, change: dict[str, Any], error: type[Exception]
 ) -> None:

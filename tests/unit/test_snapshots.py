@@ -11,8 +11,9 @@ from uuid import UUID
 import pytest
 
 from tests.fakes.fake_domains import VM
-from tests.fakes.snapshot_host import SnapshotHost, until
-from virtceph import errors, request
+from tests.fakes.snapshot_host import UNFIT, SnapshotHost
+from tests.fakes.waiting import until
+from virtceph import errors
 from virtceph.ceph.workers import NoReply
 from virtceph.host import pauses
 from virtceph.host.drives import SnapDrive
@@ -38,13 +39,8 @@ def _drive(**given: Any) -> SnapDrive:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    folder = tmp_path / "exchange"
-    folder.mkdir(mode=0o700)
-    request.enter(request.Request("1", "alice", float("inf")))
-    made = Host(folder, tmp_path / "run")
-    made.runtime.mkdir()
-    yield made
-    made.close()
+    with Host.of_alice(tmp_path) as made:
+        yield made
 
 
 def test_a_snapshot_under_our_freeze_is_consistent_and_noted(host: Host) -> None:
@@ -102,14 +98,7 @@ def test_a_bug_while_it_is_made_leaves_no_guest_frozen(
 def test_a_failed_snapshot_thaws_first_and_then_undoes(host: Host) -> None:
     frozen: list[bool] = []
     host.worker.outcomes["web-data"] = errors.CephUnavailable("no answer")
-    run = host.worker.run
-
-    def watching(calls: list[Any], deadline_s: float) -> list[Any]:
-        if calls[0].operation == "remove_snapshot":
-            frozen.append(host.agent.frozen)
-        return run(calls, deadline_s)
-
-    host.worker.run = watching  # type: ignore[method-assign]
+    host.before("remove_snapshot", lambda _left_s: frozen.append(host.agent.frozen))
     assert host.ask("vda", "vdb").status == "failed"
     assert frozen == [False]
 
@@ -221,14 +210,7 @@ def test_libvirt_is_not_asked_where_it_has_nothing_to_do(host: Host) -> None:
     assert host.domains.snapshots == []
 
 
-@pytest.mark.parametrize(
-    ("change", "error"),
-    [
-        ({"state": "Down"}, errors.VMDown),
-        ({"state": "gone"}, errors.NoSuchVM),
-        ({"migrating": True}, errors.MigrationInProgress),
-    ],
-)
+@pytest.mark.parametrize(("change", "error"), UNFIT)
 def test_what_can_be_refused_at_once_starts_no_job(
     host: Host, change: dict[str, Any], error: type[Exception]
 ) -> None:
@@ -268,16 +250,8 @@ def test_a_vm_that_cannot_be_resumed_is_told_and_nothing_is_left(
 @pytest.mark.parametrize("begun", [True, False])
 def test_only_a_snapshot_that_was_begun_is_undone(host: Host, begun: bool) -> None:
     """One that was not begun and is there all the same is somebody else's of the same name."""
-    worker = host.storage.one.worker
-    worker.outcomes["web-data"] = NoReply(begun=begun)
-    run = worker.run
-
-    def meanwhile(calls: list[Any], deadline_s: float) -> list[Any]:
-        if calls[0].operation == "create_snapshot":
-            host.images["web-data"]["s"] = "theirs"
-        return run(calls, deadline_s)
-
-    worker.run = meanwhile  # type: ignore[method-assign]
+    host.worker.outcomes["web-data"] = NoReply(begun=begun)
+    host.before("create_snapshot", lambda _left_s: host.images["web-data"].update(s="theirs"))
     assert host.ask("vda", "vdb").status == "failed"
     assert host.images["web-root"] == {}
     assert host.images["web-data"] == ({} if begun else {"s": "theirs"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +9,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from tests.fakes.fake_storage import STORAGE_DOMAIN, FakeImages, FakeWorker, FakeWorkers
+from tests.fakes.waiting import until
 from virtceph import errors
 from virtceph.ceph.cluster import Caps, PoolStats
 from virtceph.ceph.spec import ClusterSpec, PoolSpec
@@ -101,13 +101,6 @@ def settings(**other: Any) -> Settings:
     return Settings(**{**usual, **other})
 
 
-def until_closed(cluster: FakeCluster) -> None:
-    end_s = time.monotonic() + 2
-    while not cluster.closed:
-        assert time.monotonic() < end_s
-        time.sleep(0.002)
-
-
 def test_a_domain_is_connected_with_its_key_and_listed(domains: StorageDomains) -> None:
     report = domains.connect(settings())
     assert (report.fsid, report.caps.write) == (FSID, True)
@@ -178,7 +171,7 @@ def test_dropping_a_secret_closes_its_domains_and_no_others(
     domains.connect(settings())
     domains.connect(settings(storage_domain_id=UUID(int=3), secret_uuid=other))
     domains.drop_secrets({other})
-    until_closed(FakeCluster.made[1])
+    until(lambda: FakeCluster.made[1].closed, 2)
     assert [listed.storage_domain_id for listed in domains.connected()] == [STORAGE_DOMAIN]
 
 
@@ -251,10 +244,7 @@ def test_a_replaced_key_renews_the_connection_at_the_next_connect(
     keys[SECRET] = Sensitive(b"another")
     domains.connect(settings())
     assert [c.spec.key for c in FakeCluster.made] == [Sensitive(b"key"), Sensitive(b"another")]
-    deadline_s = time.monotonic() + 2
-    while not (FakeCluster.made[0].closed and FakePool.made[0].closed):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
+    until(lambda: FakeCluster.made[0].closed and FakePool.made[0].closed, 2)
     assert not FakeCluster.made[1].closed
 
 
@@ -320,8 +310,5 @@ def test_a_snapshot_that_was_given_up_is_removed_by_a_worker_when_it_is_seen(
     domain.workers = FakeWorkers(FakeWorker(images))
     domain.give_up(SnapshotNames(), "web-root", "nightly", 1.0)
     images.by_name["web-root"] |= {"nightly": None, "other": None}
-    end_s = time.monotonic() + 2
-    while "nightly" in images.by_name["web-root"]:
-        assert time.monotonic() < end_s
-        time.sleep(0.005)
+    until(lambda: "nightly" not in images.by_name["web-root"], 2)
     assert list(images.by_name["web-root"]) == ["other"]

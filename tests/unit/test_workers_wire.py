@@ -6,17 +6,21 @@ import os
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.fakes.waiting import until as until_at_most
 from virtceph import errors
 from virtceph.ceph import wire, workers
 from virtceph.ceph.spec import ClusterSpec, PoolSpec
 from virtceph.ceph.workers import Call, NoReply, WorkerPool, WorkerProcess
 from virtceph.sensitive import Sensitive
+
+until = partial(until_at_most, timeout_s=5.0)
 
 KEY = b"never-to-be-seen"
 SPEC = ClusterSpec(("10.0.1.1:6789", "[fd00::1]:3300"), "virtceph", Sensitive(KEY), 5.0)
@@ -131,13 +135,6 @@ def call(name: str) -> Call:
 
 def soon(seconds: float = 5.0) -> float:
     return time.monotonic() + seconds
-
-
-def until(condition: Callable[[], Any]) -> None:
-    end_s = soon()
-    while not condition():
-        assert time.monotonic() < end_s, "it did not happen in time"
-        time.sleep(0.005)
 
 
 def exists(pid: int) -> bool:
