@@ -65,13 +65,8 @@ class LoneDaemons:
         return self.start(command=command, environment=environment, **options)
 
     def end(self) -> None:
-        """Kill them; their guards end by themselves, when nothing is left to guard. Blocks."""
+        """Kill them and their guards. Blocks."""
         for daemon in self._started:
             daemon.kill()
-        try:
-            for daemon in self._started:
-                until(lambda daemon=daemon: not guards(daemon), 10)  # type: ignore[misc]
-        finally:
-            for daemon in self._started:
-                for left in guards(daemon):
-                    os.kill(left, signal.SIGKILL)
+            for guard in guards(daemon):
+                os.kill(guard, signal.SIGKILL)

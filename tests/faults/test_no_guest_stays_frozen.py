@@ -68,6 +68,8 @@ def test_a_killed_daemons_guest_is_thawed_by_the_guard_in_time(
     # Not before its time either: the engine may still be at work under the freeze.
     assert time.monotonic() - frozen_s > LEASE_S - 0.5
     until(lambda: not leases_of(doomed), 5)
+    # And where no service manager started it, it goes when nothing is left to guard.
+    until(lambda: not guards(doomed), 10)
 
 
 def test_a_stuck_daemons_guest_is_thawed_by_the_guard_in_time(
