@@ -88,6 +88,7 @@ complete -c virtceph -n '__virtceph_after VM createConsistentSnapshot' -a '(__vi
 complete -c virtceph -n '__virtceph_after VM createConsistentSnapshot' -a 'snapshotName='
 complete -c virtceph -n '__virtceph_after VM createConsistentSnapshot' -a 'disks='
 complete -c virtceph -n '__virtceph_after VM createConsistentSnapshot' -a '"freeze=required" "freeze=preferred" "freeze=no"'
+complete -c virtceph -n '__virtceph_after VM createConsistentSnapshot' -a '"method=parallel" "method=group"'
 complete -c virtceph -n '__virtceph_after VM createConsistentSnapshot' -a 'maxFrozen='
 complete -c virtceph -n '__virtceph_after VM createConsistentSnapshot' -a 'memoryPath='
 complete -c virtceph -n '__virtceph_after VM createConsistentSnapshot' -a 'description='

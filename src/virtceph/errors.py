@@ -431,7 +431,7 @@ class NoSuchVolume(CallerError):
 class VolumeExists(CallerError):
     code = 5021
     title = "Volume exists"
-    detail = "{volume_name}, with other properties"
+    detail = "{volume_name} is there already, and not what was asked for"
     volume_name: str
 
 
@@ -478,6 +478,17 @@ class SnapshotProtected(StateError):
     detail = "{volume_name}@{snapshot_name}"
     volume_name: str
     snapshot_name: str
+
+
+@fact
+class PruneFailed(StateError):
+    code = 5027
+    title = "Not everything was pruned"
+    detail = "{failed}: {reason}; deleted {deleted}"
+    vm_id: UUID
+    failed: list[str]
+    reason: str
+    deleted: list[str]
 
 
 # --- Not answered, or not possible ---------------------------------------------------------------

@@ -13,13 +13,24 @@ from typing import Any
 from uuid import UUID
 
 from virtceph import errors
-from virtceph.ceph.images import Snapshot
+from virtceph.ceph.groups import Members
+from virtceph.ceph.snapshotlist import Snapshot
 from virtceph.ceph.spec import PoolSpec
 from virtceph.ceph.workers import Call, Outcome
 from virtceph.virt.xml import RbdSource
 
 STORAGE_DOMAIN = UUID("8e0d2c5a-7b1f-4c39-a3a5-6f2b90c1d402")
 FSID = UUID("11f0a3c2-54b7-4d8e-9a61-0c7d52e3b903")
+
+
+@dataclass
+class FakeGroup:
+    """An RBD group: its images while they are its members, what was made of them, and what is noted."""
+
+    images: list[str]
+    members: set[str] = field(default_factory=set)
+    snapshot: str | None = None
+    noted: dict[str, str] = field(default_factory=dict)
 
 
 class FakeImages:
@@ -36,23 +47,41 @@ class FakeImages:
         # Snapshots, by image and name, that may not be removed.
         self.protected: set[tuple[str, str]] = set()
         self.watchers: dict[str, list[str]] = {}
+        # RBD groups by name, and the name of the snapshot that each holds.
+        self.groups: dict[str, FakeGroup] = {}
         self._numbers = itertools.count(1)
 
     def is_protected(self, name: str, snapshot: str) -> bool:
         return (name, snapshot) in self.protected
 
-    def snapshots(self, name: str) -> list[Snapshot]:
-        return [
-            Snapshot(
-                snapshot,
-                self.number(name, snapshot),
-                1 << 30,
-                self.created_at_s.get((name, snapshot), time.time()),
-                consistency,
-                self.set_notes.get((name, snapshot)),
-            )
-            for snapshot, consistency in self._known(name).items()
+    def has_group(self, group: str) -> bool:
+        return group in self.groups
+
+    def snapshots(self, name: str, *, of_groups: bool = False) -> list[Snapshot]:
+        known = self._known(name)
+        of_none = [self._snapshot(name, snapshot, known[snapshot]) for snapshot in known]
+        if not of_groups:
+            return of_none
+        parts = [
+            self._snapshot(name, group.snapshot, group.noted.get(name), ident)
+            for ident, group in self.groups.items()
+            if group.snapshot is not None and name in group.images
         ]
+        return of_none + parts
+
+    def _snapshot(
+        self, name: str, snapshot: str, consistency: str | None, group: str | None = None
+    ) -> Snapshot:
+        key = name, snapshot if group is None else group
+        return Snapshot(
+            snapshot,
+            self.number(*key),
+            1 << 30,
+            self.created_at_s.get(key, time.time()),
+            consistency,
+            self.set_notes.get(key),
+            group,
+        )
 
     def number(self, name: str, snapshot: str) -> int:
         if (name, snapshot) not in self.ids:
@@ -106,7 +135,8 @@ class FakeWorker:
 
     def _run(self, call: Call) -> Outcome:
         self.calls.append(call)
-        name = call.arguments["name"]
+        # Of a group there is one at a time here.
+        name = call.arguments.get("name", "group")
         replaced = self.outcomes if call.operation == "create_snapshot" else {}
         if name in replaced or (call.operation, name) in self.failing:
             return replaced.get(name) or self.failing[call.operation, name]
@@ -156,6 +186,57 @@ class FakeWorker:
         if self._images.by_name.pop(name, None) is None:
             raise errors.NoSuchVolume(name)
 
+    def _join_group(self, group: str, snapshot: str, members: Members) -> None:
+        names = [name for _pool, name in members]
+        for name in names:
+            if name in self._images.silent:
+                raise errors.LockOwnerStalled(name, 2.0)
+            if any(s.name == snapshot for s in self._images.snapshots(name, of_groups=True)):
+                raise errors.SnapshotExists(name, snapshot)
+        made = self._images.groups[group] = FakeGroup(names)
+        for name in names:
+            if any(name in other.members for other in self._images.groups.values()):
+                raise errors.OperationNotSupported(f"to group {name}", "method=parallel")
+            made.members.add(name)
+
+    def _make_group_snapshot(self, group: str, snapshot: str, members: Members) -> None:
+        made = self._images.groups[group]
+        assert made.members == {name for _pool, name in members}
+        made.snapshot = snapshot
+
+    def _annotate_group(
+        self,
+        group: str,
+        snapshot: str,
+        members: Members,
+        consistency: str,
+        set_note: dict[str, Any] | None,
+    ) -> None:
+        made = self._images.groups[group]
+        assert made.snapshot == snapshot
+        made.members.clear()
+        for _pool, name in members:
+            made.noted[name] = consistency
+            if set_note is not None:
+                self._images.set_notes[name, group] = set_note
+
+    def _remove_group(self, group: str, snapshot: str, members: Members) -> None:
+        self._images.groups.pop(group, None)
+        for _pool, name in members:
+            self._images.set_notes.pop((name, group), None)
+
+    def _roll_back_group(self, group: str, snapshot: str, members: Members) -> None:
+        assert self._images.groups[group].snapshot == snapshot
+        self.rolled_back += [(name, snapshot) for _pool, name in members]
+
+    def _copy_snapshot(
+        self, name: str, snapshot: str, snap_id: int, group: str, new_name: str
+    ) -> None:
+        assert snap_id == self._images.number(name, group)
+        if new_name in self._images.by_name:
+            raise errors.VolumeExists(new_name)
+        self._images.by_name[new_name] = {}
+
     def _require(self, name: str, snapshot: str, snap_id: int | None) -> None:
         there = self._images.has_snapshot(name, snapshot)
         if not there or snap_id not in (None, self._images.number(name, snapshot)):
@@ -188,13 +269,19 @@ class FakeStorageDomain:
     pool: PoolSpec = field(default_factory=lambda: PoolSpec("vms"))
     cluster: Any = field(default_factory=lambda: SimpleNamespace(fsid=FSID))
     settings: Any = field(
-        default_factory=lambda: SimpleNamespace(storage_domain_id=STORAGE_DOMAIN, pool="vms")
+        default_factory=lambda: SimpleNamespace(
+            storage_domain_id=STORAGE_DOMAIN, pool="vms", user="virtceph"
+        )
     )
     monitors_answer: bool = True
 
     def require_monitors(self) -> None:
         if not self.monitors_answer:
             raise errors.CephUnavailable("the monitors did not answer in time")
+
+    def images_in(self, pool: str) -> FakeImages:
+        assert pool == self.pool.pool
+        return self.images
 
     def owns(self, source: RbdSource) -> bool:
         return (source.pool, source.namespace) == (self.pool.pool, self.pool.namespace)

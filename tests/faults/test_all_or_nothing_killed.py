@@ -13,7 +13,9 @@ from tests.faults.halted import BLIND, Halts
 from tests.faults.pace import require_thawed_by
 from tests.faults.waiting import until
 from tests.integration.conftest import Site
-from tests.lab.doomed import SET_STEPS, Step, reached_line
+from tests.integration.test_consistent_snapshot import run
+from tests.integration.test_group_snapshots import groups, parts
+from tests.lab.doomed import SET_STEPS, Step, reached_line, step_named
 from tests.lab.guest import Guest
 from virtceph.client import ConnectionFailed
 
@@ -22,10 +24,38 @@ MAX_FROZEN_S = 4.0
 MAY_COME_S = 120.0
 
 
+# Where a group is made otherwise than a snapshot of each image.
+GROUP_STEPS = [
+    step_named(name)
+    for name in (
+        "intent written",
+        "set prepared",
+        "snapshots under way",
+        "snapshots made",
+        "note under way",
+        "set noted",
+    )
+]
+
+
 @pytest.mark.parametrize("step", SET_STEPS, ids=lambda step: step.name.replace(" ", "-"))
 def test_a_daemon_that_dies_at_any_step_of_a_set_leaves_a_thawed_guest_and_all_or_nothing(
     step: Step, halts: Halts, site: Site, spare: Guest
 ) -> None:
+    require_all_or_nothing(step, "parallel", halts, site, spare)
+
+
+@pytest.mark.parametrize("step", GROUP_STEPS, ids=lambda step: step.name.replace(" ", "-"))
+def test_a_daemon_that_dies_at_any_step_of_a_group_leaves_a_thawed_guest_and_all_or_nothing(
+    step: Step, halts: Halts, site: Site, spare: Guest
+) -> None:
+    require_all_or_nothing(step, "group", halts, site, spare)
+    spare.wait_for_records(3)
+
+
+def require_all_or_nothing(step: Step, method: str, halts: Halts, site: Site, spare: Guest) -> None:
+    """Kill a daemon at the step, and see what is left when another has come. Blocks."""
+    known = groups(site)
     daemon = halts.lone.doomed(step, overrides=BLIND)
     doomed = halts.serving(daemon, step.name, site.ceph)
     name = f"killed-{uuid.uuid4().hex[:8]}"
@@ -36,6 +66,7 @@ def test_a_daemon_that_dies_at_any_step_of_a_set_leaves_a_thawed_guest_and_all_o
             vmID=spare.uuid,
             snapshotName=name,
             maxFrozen=MAX_FROZEN_S,
+            method=method,
             jobUUID=uuid.uuid4(),
         )
     assert daemon.process.wait(30)
@@ -50,9 +81,15 @@ def test_a_daemon_that_dies_at_any_step_of_a_set_leaves_a_thawed_guest_and_all_o
     images = [disk.image for disk in spare.spec.disks]  # type: ignore[union-attr]
 
     def is_settled() -> bool:
-        made = again.snapshots(spare, name)
+        made = again.snapshots(spare, name) if method == "parallel" else parts(site, spare, name)
         listed = again.site.call("VM.listConsistentSnapshots", vmID=spare.uuid)
         whole = [found["snapshotName"] for found in listed if found["complete"]]
         return made == (images if name in whole else [])
 
     until(is_settled, MAY_COME_S)
+    if not parts(site, spare, name):
+        # No image is left in a group without a set.
+        until(lambda: groups(site) == known, MAY_COME_S)
+    for found in again.site.call("VM.listConsistentSnapshots", vmID=spare.uuid):
+        if found["snapshotName"] == name:
+            run(again.site, "VM.deleteConsistentSnapshot", spare.uuid, snapshotName=name)

@@ -14,6 +14,7 @@ from tests.faults.pace import says
 from tests.faults.waiting import until
 from tests.integration.conftest import Rough, Site
 from tests.integration.stall import stalled
+from tests.integration.test_group_snapshots import groups
 from tests.lab.ceph import CephCluster
 from tests.lab.domain_xml import GuestSpec
 from tests.lab.guest import Guest
@@ -37,15 +38,19 @@ def require_writes(guest: Guest) -> None:
     assert "I/O error" not in guest.console_text()
 
 
-@pytest.mark.parametrize("step", ["freeze not sent", "frozen"])
+@pytest.mark.parametrize(
+    ("step", "method"),
+    [("freeze not sent", "parallel"), ("frozen", "parallel"), ("frozen", "group")],
+)
 def test_a_qemu_that_stops_in_the_middle_of_a_set_keeps_its_disks(
-    halts: Halts, site: Site, make_guest: Callable[..., Guest], step: str
+    halts: Halts, site: Site, make_guest: Callable[..., Guest], step: str, method: str
 ) -> None:
     guest = make_guest()
-    before = blocklist(site.ceph)
+    before, known = blocklist(site.ceph), groups(site)
     halted = halts.at(step, site.ceph)
     # The lease outlives the stall, or the guest would be thawed by the clock alone.
-    halted.begin(guest, "stalled", maxFrozen=20 if step == "freeze not sent" else 120)
+    lease_s = 20 if step == "freeze not sent" else 120
+    halted.begin(guest, "stalled", maxFrozen=lease_s, method=method)
     with stalled(guest):
         began_s = time.monotonic()
         job = halted.go_on()
@@ -57,6 +62,7 @@ def test_a_qemu_that_stops_in_the_middle_of_a_set_keeps_its_disks(
     require_writes(guest)
     assert blocklist(site.ceph) == before
     until(lambda: halted.nothing_left(guest, "stalled"), 120)
+    until(lambda: groups(site) == known, 120)
 
 
 @pytest.fixture

@@ -43,8 +43,8 @@ class Site:
     ceph: CephCluster
     recording: Recording
 
-    def call(self, method: str, **params: Any) -> Any:
-        return self.client.call(method, **params)
+    def call(self, verb: str, /, **params: Any) -> Any:
+        return self.client.call(verb, **params)
 
     def volume(self, method: str, name: str, **params: Any) -> Any:
         return self.call(
@@ -245,3 +245,14 @@ def rough(
     yield made
     libvirtd.stop()
     ceph.stop()
+
+
+@pytest.fixture
+def kept(make_guest: Callable[..., Guest], make_image: Callable[..., RbdDisk]) -> Iterator[Guest]:
+    """A running guest whose domain stays when it ends."""
+    guest = make_guest(disks=[make_image(keep=True), make_image(keep=True)])
+    connection = guest.domain.connect()
+    connection.defineXML(guest.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    yield guest
+    guest.destroy()
+    connection.lookupByUUIDString(guest.uuid).undefine()

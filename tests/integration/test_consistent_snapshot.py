@@ -347,17 +347,6 @@ def test_a_migrating_vm_is_refused(
 # --- a VM that is off ---
 
 
-@pytest.fixture
-def kept(make_guest: MakeGuest, make_image: MakeImage) -> Iterator[Guest]:
-    """A running guest whose domain stays when it ends."""
-    guest = make_guest(disks=[make_image(keep=True), make_image(keep=True)])
-    connection = guest.domain.connect()
-    connection.defineXML(guest.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-    yield guest
-    guest.destroy()
-    connection.lookupByUUIDString(guest.uuid).undefine()
-
-
 def stop(site: Site, guest: Guest) -> None:
     """End the guest, and wait until nobody has its images open."""
     guest.destroy()
@@ -597,11 +586,16 @@ def test_pruning_needs_to_know_what_to_keep(site: Site, vm: Guest) -> None:
 
 
 def test_pruning_tells_what_it_cannot_delete(site: Site, kept: Guest) -> None:
-    for name in ("a", "b"):
+    for name in ("a", "b", "c"):
         assert create(site, kept, name)["status"] == "done"
     stop(site, kept)
     protect(site, images(kept)[0], "a", on=True)
-    assert error_of(prune, site, kept, keepLast=1).name == "SnapshotProtected"
+    error = error_of(prune, site, kept, keepLast=1)
+    assert error.name == "PruneFailed"
+    # What cannot be deleted keeps no other.
+    assert (error.data["failed"], error.data["deleted"]) == (["a"], ["b"])
+    assert "protected" in error.data["reason"]
+    assert [one["snapshotName"] for one in listed(site, kept)] == ["a", "c"]
     protect(site, images(kept)[0], "a", on=False)
 
 
@@ -611,7 +605,9 @@ def test_pruning_breaks_no_lock(site: Site, kept: Guest) -> None:
     stop(site, kept)
     with site.ceph.pool(POOL) as ioctx, rbd.Image(ioctx, images(kept)[0]) as opened:
         opened.lock_exclusive("somebody")
-    assert error_of(prune, site, kept, keepLast=1).name == "LockOwnerStalled"
+    error = error_of(prune, site, kept, keepLast=1)
+    assert (error.name, error.data["failed"], error.data["deleted"]) == ("PruneFailed", ["a"], [])
+    assert "owner does not answer" in error.data["reason"]
 
 
 # --- Ceph and libvirt away ---

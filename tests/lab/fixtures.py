@@ -153,12 +153,16 @@ def no_leftovers(lab_state: Path, ceph: CephCluster, libvirtd: PrivateLibvirtd) 
 
 
 def remove_image(ceph: CephCluster, disk: RbdDisk) -> None:
-    """Remove an image with its snapshots, if it is there. Blocks."""
-    with ceph.pool(disk.pool) as ioctx:
+    """Remove an image with its snapshots, and the groups that have some of it, if it is there. Blocks."""
+    with ceph.admin() as client, client.open_ioctx(disk.pool) as ioctx:
         if disk.image not in rbd.RBD().list(ioctx):
             return
         with rbd.Image(ioctx, disk.image) as image:
             for snapshot in list(image.list_snaps()):
+                if group := snapshot.get("group"):
+                    with client.open_ioctx2(group["pool"]) as groups:
+                        rbd.RBD().group_remove(groups, group["name"])
+                    continue
                 if image.is_protected_snap(snapshot["name"]):
                     image.unprotect_snap(snapshot["name"])
                 image.remove_snap(snapshot["name"])

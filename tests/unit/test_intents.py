@@ -11,7 +11,8 @@ from uuid import UUID
 import pytest
 
 from tests.fakes.fake_domains import VM
-from tests.fakes.fake_storage import FSID, FakeStorageDomain
+from tests.fakes.fake_storage import FSID, FakeGroup, FakeStorageDomain
+from tests.fakes.snapshot_host import until
 from virtceph import errors
 from virtceph.ceph.spec import PoolSpec
 from virtceph.ceph.workers import NoReply
@@ -177,3 +178,65 @@ def test_a_name_that_is_being_made_is_left_to_its_maker(
         clear(folder, domain, names)
     assert "nightly" in domain.images.by_name["web-root"]
     assert len(list(folder.glob("*.json"))) == 1
+
+
+# --- groups ---
+
+GROUP = f"virtceph-{IDENT}"
+
+
+@pytest.fixture
+def grouped(folder: Path, domain: FakeStorageDomain) -> Intent:
+    """An intent whose group holds its snapshot, of which nothing is noted."""
+    left = dataclasses.replace(intent(ROOT, DATA), group=GROUP)
+    Intents(folder).put(left)
+    images = ["web-root", "web-data"]
+    domain.images.groups[GROUP] = FakeGroup(images, set(images), "nightly")
+    return left
+
+
+def test_a_group_is_settled_with_its_own_pool_and_whole(folder: Path) -> None:
+    left = dataclasses.replace(intent(ROOT, ELSEWHERE), group=GROUP)
+    Intents(folder).put(left)
+    found = Intents(folder)
+    assert found.left_in(FSID, PoolSpec("other")) == []
+    assert found.left_in(FSID, VMS) == [left]
+    found.settled(left)
+    assert list(folder.glob("*.json")) == []
+
+
+def test_half_a_group_is_removed(folder: Path, domain: FakeStorageDomain, grouped: Intent) -> None:
+    domain.images.set_notes["web-root", GROUP] = {"setID": str(IDENT)}
+    clear(folder, domain)
+    assert domain.images.groups == {}
+    assert list(folder.glob("*.json")) == []
+
+
+def test_a_group_that_is_noted_on_every_image_stays(
+    folder: Path, domain: FakeStorageDomain, grouped: Intent
+) -> None:
+    for image in ("web-root", "web-data"):
+        domain.images.set_notes[image, GROUP] = {"setID": str(IDENT)}
+    clear(folder, domain)
+    assert GROUP in domain.images.groups
+    assert list(folder.glob("*.json")) == []
+
+
+def test_a_group_that_was_never_made_asks_nobody(
+    folder: Path, domain: FakeStorageDomain, grouped: Intent
+) -> None:
+    domain.images.groups.clear()
+    clear(folder, domain)
+    assert domain.worker.calls == []
+    assert list(folder.glob("*.json")) == []
+
+
+def test_a_group_that_cannot_be_removed_yet_is_tried_again(
+    folder: Path, domain: FakeStorageDomain, grouped: Intent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("virtceph.host.names._LOOK_AGAIN_S", 0.01)
+    domain.worker.failing["remove_group", "group"] = errors.LockOwnerStalled("web-root", 2.0)
+    clear(folder, domain)
+    assert GROUP in domain.images.groups
+    domain.worker.failing.clear()
+    until(lambda: domain.images.groups == {})

@@ -5,10 +5,8 @@ What is handed to an image's lock owner is in `snapshots`, for worker processes 
 
 from __future__ import annotations
 
-import datetime
 import errno
 import functools
-import json
 from collections.abc import Callable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ import rbd
 from virtceph.ceph.cluster import Cluster
 from virtceph.ceph.faults import ceph_faults, errno_of
 from virtceph.ceph.owner import require_answers
+from virtceph.ceph.snapshotlist import Snapshot, epoch_s, is_users, snapshots_of
 from virtceph.ceph.spec import PoolSpec
 from virtceph.errors import (
     NoSuchPool,
@@ -48,9 +47,6 @@ FEATURES = {
 CREATABLE_FEATURES = ("layering", "exclusive-lock", "object-map", "fast-diff", "deep-flatten")
 # Opening images waits for the OSDs, not for the CPU: 8 at a time more than halve a long list.
 _LIST_THREADS = 8
-# What is noted of a snapshot in its image's metadata: how consistent it is, and the set it belongs to.
-CONSISTENCY_KEY = "virtceph.snapshot.{id}.consistency"
-SET_KEY = "virtceph.snapshot.{id}.set"
 
 
 @dataclass(frozen=True)
@@ -75,18 +71,6 @@ class ImageInfo:
     watchers: list[Watch]
     lock_owner: str | None
     metadata: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One snapshot; `set_note` is what was noted of the set it belongs to, as JSON has it."""
-
-    name: str
-    id: int
-    size_bytes: int
-    created_at_s: float
-    consistency: str | None
-    set_note: dict[str, Any] | None = None
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -168,7 +152,8 @@ class Images:
             except (rbd.ImageBusy, rbd.ImageHasSnapshots) as error:
                 if errno_of(error) == errno.EBUSY:
                     raise VolumeInUse(name, self.watcher_addresses(name)) from error
-                raise VolumeHasSnapshots(name, [s.name for s in self.snapshots(name)]) from error
+                names = [s.name for s in self.snapshots(name, of_groups=True)]
+                raise VolumeHasSnapshots(name, names) from error
 
     @_in_use
     def info(self, name: str) -> ImageInfo:
@@ -183,9 +168,9 @@ class Images:
                 object_size_bytes=stat["obj_size"],
                 features=[f for f, bit in FEATURES.items() if mask & bit],
                 data_pool=self._data_pool(image, mask),
-                created_at_s=_epoch_s(image.create_timestamp()),
+                created_at_s=epoch_s(image.create_timestamp()),
                 parent=_parent(image),
-                snapshots=[s["name"] for s in image.list_snaps() if _is_user_snapshot(s)],
+                snapshots=[s["name"] for s in image.list_snaps() if is_users(s)],
                 watchers=watchers_of(image),
                 lock_owner=_lock_owner(image),
                 metadata=dict(image.metadata_list()),
@@ -220,22 +205,16 @@ class Images:
             return [watch.address for watch in watchers_of(image)]
 
     @_in_use
-    def snapshots(self, name: str) -> list[Snapshot]:
-        """The image's snapshots, oldest first; those of groups and the trash are left out."""
+    def snapshots(self, name: str, *, of_groups: bool = False) -> list[Snapshot]:
+        """The image's snapshots, oldest first; those of groups only if asked for. Raises NoSuchVolume."""
         with self.opened(name) as image, ceph_faults("list snapshots", self._user):
-            image_id, metadata = image.id(), dict(image.metadata_list())
-            return [
-                Snapshot(
-                    name=snap["name"],
-                    id=snap["id"],
-                    size_bytes=snap["size"],
-                    created_at_s=_epoch_s(image.get_snap_timestamp(snap["id"])),
-                    consistency=metadata.get(CONSISTENCY_KEY.format(id=snap["id"])),
-                    set_note=_set_note(metadata, image_id, snap["id"]),
-                )
-                for snap in sorted(image.list_snaps(), key=lambda s: s["id"])
-                if _is_user_snapshot(snap)
-            ]
+            return snapshots_of(image, of_groups=of_groups)
+
+    @_in_use
+    def has_group(self, group: str) -> bool:
+        """Whether the pool has a group of this name: False only if Ceph said so. Source: rbd_group_list."""
+        with ceph_faults("list groups", self._user):
+            return group in rbd.RBD().group_list(self._ioctx)
 
     @_in_use
     def has_snapshot(self, name: str, snapshot: str) -> bool:
@@ -257,26 +236,6 @@ class Images:
         """
         with self.opened(name) as image:
             require_answers(self._ioctx, image, name, self._user, self.dead)
-
-
-def _set_note(metadata: dict[str, str], image_id: str, snap_id: int) -> dict[str, Any] | None:
-    """The note of the set, if it is this snapshot's own: librbd hands metadata on to copies and clones."""
-    try:
-        note = json.loads(metadata[SET_KEY.format(id=snap_id)])
-        own = (note["imageID"], note["snapID"]) == (image_id, snap_id)
-    except (KeyError, TypeError, ValueError):
-        return None
-    return note if own else None
-
-
-def _is_user_snapshot(snap: dict[str, object]) -> bool:
-    # Namespace 0; 1 holds the members of group snapshots, 2 those in the trash with clones left.
-    return snap.get("namespace", 0) == 0
-
-
-def _epoch_s(moment: datetime.datetime) -> float:
-    # The binding gives naive UTC times.
-    return moment.replace(tzinfo=datetime.UTC).timestamp()
 
 
 def _parent(image: rbd.Image) -> str | None:

@@ -16,8 +16,9 @@ import rbd
 
 from virtceph.ceph.cluster import Cluster
 from virtceph.ceph.faults import ceph_faults, errno_of
-from virtceph.ceph.images import CONSISTENCY_KEY, SET_KEY, Images, watchers_of
+from virtceph.ceph.images import Images, watchers_of
 from virtceph.ceph.owner import require_answers
+from virtceph.ceph.snapshotlist import CONSISTENCY_KEY, SET_KEY, number_of, takes_name
 from virtceph.ceph.spec import PoolSpec
 from virtceph.errors import (
     CephUnavailable,
@@ -101,14 +102,18 @@ class OwnedImages(Images):
             found = _number(image, name, snapshot, snap_id)
             require_answers(self._ioctx, image, name, self._user, self.dead)
             image.remove_snap(snapshot)
-            for key in (CONSISTENCY_KEY, SET_KEY):
-                _forget(image, key.format(id=found))
+            forget(image, found)
 
     def annotate_snapshot(
-        self, name: str, snapshot: str, consistency: str, set_note: dict[str, Any] | None = None
+        self,
+        name: str,
+        snapshot: str,
+        consistency: str,
+        set_note: dict[str, Any] | None = None,
+        group: str | None = None,
     ) -> None:
-        """Note on the image how consistent a snapshot is, and the set it belongs to. Metadata is written
-        by the lock owner where there is one.
+        """Note on the image how consistent a snapshot (of a group) is, and the set it belongs to. Metadata
+        is written by the lock owner where there is one.
 
         Raises:
             NoSuchVolume, NoSuchSnapshot, LockOwnerStalled, CephUnavailable
@@ -117,7 +122,7 @@ class OwnedImages(Images):
             self._writable(name) as image,
             ceph_faults("note what the snapshot is", self._user),
         ):
-            found = _number(image, name, snapshot)
+            found = _number(image, name, snapshot, group=group)
             require_answers(self._ioctx, image, name, self._user, self.dead)
             image.metadata_set(CONSISTENCY_KEY.format(id=found), consistency)
             if set_note is not None:
@@ -138,11 +143,7 @@ class OwnedImages(Images):
             ceph_faults("roll the image back", self._user, not_found=missing),
         ):
             _number(image, name, snapshot, snap_id)
-            others = [w.address for w in watchers_of(image) if w.client != self.cluster.client_id]
-            if others:
-                raise VolumeInUse(name, others)
-            # A lock that nobody watches may be a stalled VM's: it is not ours to break.
-            require_answers(self._ioctx, image, name, self._user, self.dead)
+            self.require_unused(image, name)
             image.rollback_to_snap(snapshot)
 
     def clone(self, name: str, snapshot: str, snap_id: int, new_name: str) -> None:
@@ -169,25 +170,52 @@ class OwnedImages(Images):
         with self.opened(name, read_only=False) as image:
             yield image
 
+    def require_ready(self, name: str, snapshot: str) -> None:
+        """Return if the image has no such snapshot and all its users answer.
+
+        Raises:
+            NoSuchVolume, SnapshotExists, LockOwnerStalled, CephUnavailable
+        """
+        with self.opened(name) as image:
+            self._require_free(image, name, snapshot)
+            require_answers(self._ioctx, image, name, self._user, self.dead)
+
+    def require_unused(self, image: rbd.Image, name: str) -> None:
+        """Return if nobody else has the image open, nor a lock of it that may be a stalled VM's: that is not
+        ours to break. Raises VolumeInUse, LockOwnerStalled, CephUnavailable."""
+        others = [w.address for w in watchers_of(image) if w.client != self.cluster.client_id]
+        if others:
+            raise VolumeInUse(name, others)
+        require_answers(self._ioctx, image, name, self._user, self.dead)
+
     def _require_free(self, image: rbd.Image, name: str, snapshot: str) -> None:
         with ceph_faults("list snapshots", self._user):
-            if any(snap["name"] == snapshot for snap in image.list_snaps()):
+            if any(takes_name(snap, snapshot) for snap in image.list_snaps()):
                 raise SnapshotExists(name, snapshot)
 
 
-def _number(image: rbd.Image, name: str, snapshot: str, wanted: int | None = None) -> int:
+def _number(
+    image: rbd.Image,
+    name: str,
+    snapshot: str,
+    wanted: int | None = None,
+    *,
+    group: str | None = None,
+) -> int:
     """The snapshot's number. Raises NoSuchSnapshot, also when it is another than `wanted`."""
-    for snap in image.list_snaps():
-        if snap["name"] == snapshot and wanted in (None, snap["id"]):
-            return int(snap["id"])
-    raise NoSuchSnapshot(name, snapshot)
+    found = number_of(image, snapshot, group)
+    if found is None or wanted not in (None, found):
+        raise NoSuchSnapshot(name, snapshot)
+    return found
 
 
-def _forget(image: rbd.Image, key: str) -> None:
-    try:
-        image.metadata_remove(key)
-    except KeyError:  # the binding's word for "no such key"
-        pass
-    except rbd.Error as error:
-        if errno_of(error) != errno.ENOENT:
-            raise CephUnavailable("the snapshot is gone, its note may be left") from error
+def forget(image: rbd.Image, snap_id: int) -> None:
+    """Remove what was noted of a snapshot that is gone. Blocks. Raises CephUnavailable."""
+    for key in (CONSISTENCY_KEY, SET_KEY):
+        try:
+            image.metadata_remove(key.format(id=snap_id))
+        except KeyError:  # the binding's word for "no such key"
+            pass
+        except rbd.Error as error:
+            if errno_of(error) != errno.ENOENT:
+                raise CephUnavailable("the snapshot is gone, its note may be left") from error

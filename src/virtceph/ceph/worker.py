@@ -1,36 +1,53 @@
 """A worker process: runs librbd calls that cannot be cancelled, so that they can be killed.
 
 Run as `python -m virtceph.ceph.worker FD`, FD being its end of a socket pair (see `wire`). Requests
-run side by side, each in a thread of its own; the process ends when the daemon closes its end.
+run side by side, each in a thread of its own; the process ends when the daemon closes its end, as soon as it
+holds no lock that a VM would have to wait for.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from virtceph.ceph import wire
 from virtceph.ceph.cluster import Cluster
-from virtceph.ceph.snapshots import Handles, OwnedImages
+from virtceph.ceph.groups import GroupedImages
+from virtceph.ceph.snapshots import Handles
 from virtceph.ceph.spec import PoolSpec
 from virtceph.errors import CephFailed, VirtcephError
 from virtceph.process import forbid_core_dumps
 
-# The operations a worker knows, by the name of the method of OwnedImages.
+# The operations a worker knows, by the name of the method of GroupedImages.
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    "open_image": OwnedImages.open_image,
-    "close_image": OwnedImages.close_image,
-    "create_snapshot": OwnedImages.create_snapshot,
-    "remove_snapshot": OwnedImages.remove_snapshot,
-    "annotate_snapshot": OwnedImages.annotate_snapshot,
-    "roll_back": OwnedImages.roll_back,
-    "clone": OwnedImages.clone,
-    "remove": OwnedImages.remove,
+    "open_image": GroupedImages.open_image,
+    "close_image": GroupedImages.close_image,
+    "create_snapshot": GroupedImages.create_snapshot,
+    "remove_snapshot": GroupedImages.remove_snapshot,
+    "annotate_snapshot": GroupedImages.annotate_snapshot,
+    "roll_back": GroupedImages.roll_back,
+    "clone": GroupedImages.clone,
+    "remove": GroupedImages.remove,
+    "join_group": GroupedImages.join_group,
+    "make_group_snapshot": GroupedImages.make_group_snapshot,
+    "annotate_group": GroupedImages.annotate_group,
+    "remove_group": GroupedImages.remove_group,
+    "roll_back_group": GroupedImages.roll_back_group,
+    "copy_snapshot": GroupedImages.copy_snapshot,
 }
+
+
+# It takes the exclusive locks of a VM's images and gives them back. Cut off in between, it would keep the VM
+# from writing, even what a thaw writes, until its watch has lapsed: half a minute.
+_NOT_TO_BE_CUT = "make_group_snapshot"
+# It takes a second at the most, unless an owner stalls just then; librbd would break its lock after 30 s.
+_AT_MOST_S = 10.0
 
 
 class Worker:
@@ -40,6 +57,7 @@ class Worker:
         self._channel = channel
         self._sending = threading.Lock()
         self._handles: Handles = {}
+        self._uncut: list[threading.Thread] = []
 
     def serve(self) -> None:
         """Connect, say so, and serve. Blocks for the life of the process."""
@@ -53,14 +71,23 @@ class Worker:
         self._send({"id": 0, "result": cluster.client_id})
         while line := lines.readline(wire.MAX_LINE_BYTES):
             request = wire.load(line)
-            threading.Thread(target=self._run, args=(cluster, request), daemon=True).start()
+            thread = threading.Thread(target=self._run, args=(cluster, request), daemon=True)
+            if request["operation"] == _NOT_TO_BE_CUT:
+                self._uncut.append(thread)
+            thread.start()
+
+    def finish(self) -> None:
+        """Wait for what would leave locks behind. Blocks for some seconds at the most."""
+        deadline_s = time.monotonic() + _AT_MOST_S
+        for thread in self._uncut:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
 
     def _run(self, cluster: Cluster, request: dict[str, Any]) -> None:
         reply: dict[str, Any] = {"id": request["id"]}
         try:
             begun = {"id": request["id"], "begun": True}
             pool = PoolSpec(request["pool"], request["namespace"])
-            images = OwnedImages(cluster, pool, self._handles, lambda: self._send(begun))
+            images = GroupedImages(cluster, pool, self._handles, lambda: self._send(begun))
             images.dead = frozenset(request["dead"])
             reply["result"] = OPERATIONS[request["operation"]](images, **request["arguments"])
         except VirtcephError as error:
@@ -77,13 +104,17 @@ class Worker:
 
 def main() -> None:
     """The process. The daemon's end of the channel closes when the daemon ends, however it ends; this
-    process then goes at once. (PR_SET_PDEATHSIG would not do: it follows the thread that spawned us.)"""
+    process then goes too. (PR_SET_PDEATHSIG would not do: it follows the thread that spawned us.)"""
     forbid_core_dumps()
+    # systemd tells every process of a service that ended; the channel tells this one as well.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    worker = Worker(socket.socket(fileno=int(sys.argv[1])))
     try:
-        Worker(socket.socket(fileno=int(sys.argv[1]))).serve()
+        worker.serve()
     except OSError:
         pass
     finally:
+        worker.finish()
         os._exit(0)
 
 

@@ -54,8 +54,8 @@ class RbdDrive:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a snapshot will make: RBD snapshots, overlays (target → path, existing ones if
-    `reuse`), and the memory file. `targets` are all disks of the VM."""
+    """What a snapshot will make: RBD snapshots (`grouped`: at one instant, by an RBD group), overlays
+    (target → path, existing ones if `reuse`), and the memory file. `targets` are all disks of the VM."""
 
     vm_id: UUID
     targets: list[str]
@@ -63,6 +63,7 @@ class Plan:
     overlays: dict[str, str]
     reuse: bool
     memory_path: str | None
+    grouped: bool = False
 
     @property
     def asks_libvirt(self) -> bool:
@@ -131,12 +132,15 @@ class Planner:
         snapshot: str,
         targets: list[str] | None,
         memory: str | None,
+        *,
+        grouped: bool = False,
     ) -> Plan:
         """A set of all writable disks, or of `targets`: RBD snapshots, and overlays beside the files of
         file disks. Blocks on the file system only.
 
         Raises:
-            InvalidParameter: a disk cannot be snapshotted, or is named twice, or none lies in RBD.
+            InvalidParameter: a disk cannot be snapshotted, or is named twice, or none lies in RBD, or one
+                cannot be `grouped` with the others.
             NoSuchDrive, PathNotAllowed, PathExists
         """
         chosen = [(disk, f"disks: {disk.target}") for disk in domain.disks]
@@ -159,11 +163,13 @@ class Planner:
             raise errors.InvalidParameter(
                 "disks", "at least one RBD disk; VM.snapshot overlays files"
             )
+        if grouped:
+            _require_one_home(rbd)
         memory_path = None if memory is None else self._exchange.new_file(memory)
         if memory_path in overlays.values():
             raise errors.InvalidParameter("memoryPath", "another file than the overlays")
         all_targets = [disk.target for disk in domain.disks]
-        return Plan(vm_id, all_targets, rbd, overlays, False, memory_path)
+        return Plan(vm_id, all_targets, rbd, overlays, False, memory_path, grouped)
 
     def _vdsm(self, vm_id: UUID, domain: Domain, drive: SnapDrive, where: str) -> tuple[Disk, str]:
         ending = f"/{drive.image_id}/{drive.base_volume_id}"
@@ -195,6 +201,16 @@ class Planner:
                 "snapMemory as volume ids", "a path under an exchange directory"
             )
         return self._exchange.new_file(memory)
+
+
+def _require_one_home(rbd: list[RbdDrive]) -> None:
+    """Return if one user can make a group of all these images. Raises InvalidParameter."""
+    homes = {(d.domain.cluster.fsid, d.domain.settings.user, d.domain.pool.namespace) for d in rbd}
+    if len(homes) > 1:
+        raise errors.InvalidParameter(
+            "method",
+            "`parallel`; `group` is for disks of one cluster and one namespace, as one user",
+        )
 
 
 def _disk_of(vm_id: UUID, domain: Domain, target: str | None, field: str) -> Disk:

@@ -45,7 +45,8 @@ class Planned:
 class Intent:
     """The RBD snapshots of one job; `at_s` (since 1970) is just before the first is made.
 
-    `id` is the set's, where they are to become one: it is noted on every image when all is well.
+    `id` is the set's, where they are to become one: it is noted on every image when all is well. `group` is
+    the RBD group that makes all of them; it lies in the pool of the first.
     """
 
     id: UUID
@@ -53,13 +54,27 @@ class Intent:
     at_s: float
     is_set: bool
     snapshots: tuple[Planned, ...]
+    group: str | None = None
+
+    def part_in(self, fsid: UUID, pool: PoolSpec) -> Intent:
+        """What is to be done about it when a pool is connected: its snapshots there; all of a group, with
+        the group's pool."""
+        there = tuple(s for s in self.snapshots if s.lies_in(fsid, pool))
+        if self.group is not None:
+            there = self.snapshots if self.snapshots[0].lies_in(fsid, pool) else ()
+        return replace(self, snapshots=there)
 
 
 def new_intent(
-    intent_id: UUID, vm_id: UUID, snapshots: tuple[Planned, ...], *, is_set: bool
+    intent_id: UUID,
+    vm_id: UUID,
+    snapshots: tuple[Planned, ...],
+    *,
+    is_set: bool,
+    group: str | None = None,
 ) -> Intent:
     """An intent of this moment."""
-    return Intent(intent_id, vm_id, time.time(), is_set, snapshots)
+    return Intent(intent_id, vm_id, time.time(), is_set, snapshots, group)
 
 
 class Intents:
@@ -83,13 +98,9 @@ class Intents:
             log.error("intent not removed %s", facts(intent=intent_id, reason=error.strerror))
 
     def left_in(self, fsid: UUID, pool: PoolSpec) -> list[Intent]:
-        """What a daemon before this one left unfinished in a pool; only the snapshots that lie there."""
+        """What a daemon before this one left unfinished, as far as it is of a pool (`Intent.part_in`)."""
         with self._lock:
-            intents = list(self._left.values())
-        found = [
-            replace(intent, snapshots=tuple(s for s in intent.snapshots if s.lies_in(fsid, pool)))
-            for intent in intents
-        ]
+            found = [intent.part_in(fsid, pool) for intent in self._left.values()]
         return [intent for intent in found if intent.snapshots]
 
     def settled(self, part: Intent) -> None:
@@ -135,4 +146,5 @@ def _read(raw: dict[str, Any]) -> Intent:
         tuple(
             Planned(**{**planned, "fsid": UUID(planned["fsid"])}) for planned in raw["snapshots"]
         ),
+        None if raw.get("group") is None else str(raw["group"]),
     )

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 from virtceph import errors
 from virtceph.host.consistency import Verdict
 from virtceph.host.drives import Plan
+from virtceph.host.groupsnapshots import GroupSnapshots
 from virtceph.host.intents import Intents
 from virtceph.host.names import SnapshotNames
 from virtceph.host.rbdsnapshots import RbdSnapshots
@@ -41,7 +42,8 @@ class Maker:
     def begin(self, plan: Plan) -> Making:
         """A plan about to be carried out. Does not block."""
         ident = uuid4()
-        rbd = RbdSnapshots(ident, plan.vm_id, plan.rbd, self._names, self._intents, self._timeout_s)
+        maker = GroupSnapshots if plan.grouped else RbdSnapshots
+        rbd = maker(ident, plan.vm_id, plan.rbd, self._names, self._intents, self._timeout_s)
         return Making(ident, plan, self._domains, rbd)
 
 

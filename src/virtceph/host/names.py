@@ -72,13 +72,11 @@ class SnapshotNames:
             try:
                 if exists():
                     outcome = remove()
-                    log.warning(
-                        "late snapshot undone %s",
-                        facts(image=name[1], snapshot=name[2], outcome=outcome or "ok"),
+                    told = (
+                        "late snapshot undone" if outcome is None else "late snapshot, still there"
                     )
+                    log.warning("%s %s", told, facts(of=name[1], snapshot=name[2], outcome=outcome))
             except VirtcephError as error:
-                log.warning(
-                    "late snapshot? %s", facts(image=name[1], snapshot=name[2], reason=error)
-                )
+                log.warning("late snapshot? %s", facts(of=name[1], snapshot=name[2], reason=error))
         with self._lock:
             self._given_up.discard(name)

@@ -23,7 +23,7 @@ from virtceph.log import facts
 log = logging.getLogger(__name__)
 
 # Time to note the outcome on the images and to close them, after the guest is thawed: nobody waits.
-_AFTERWARDS_S = 10.0
+AFTERWARDS_S = 10.0
 
 Outcomes = list[tuple[RbdDrive, Outcome]]
 
@@ -65,13 +65,7 @@ class RbdSnapshots:
         for domain in dict.fromkeys(drive.domain for drive in self._drives):
             domain.require_monitors()
             self._workers[domain] = self._stack.enter_context(domain.workers.worker())
-        self._stack.callback(self._close_images)
-        for drive, outcome in self._on_all("open_image", _name, self._timeout_s):
-            if isinstance(outcome, NoReply):
-                raise errors.CephUnavailable(f"{drive.image} could not be opened in time")
-            if isinstance(outcome, errors.VirtcephError):
-                raise outcome
-        self._put_intent(is_set)
+        self._prepare_images(is_set)
 
     def make(self, deadline_s: float, *, at_once: bool = False) -> None:
         """All snapshots at once; too late when they are not there by `deadline_s` (monotonic). Blocks up to
@@ -88,7 +82,7 @@ class RbdSnapshots:
         # A worker that is killed leaves a watch, for which the undo has to wait half a minute. The lease
         # thaws the guest at its end, so a late request may as well end by itself.
         timeout_s = min(self._timeout_s, left_s) if at_once else self._timeout_s
-        outcomes = self._on_all("create_snapshot", _name, timeout_s)
+        outcomes = self._create_all(timeout_s)
         # One without a reply may have been made all the same, once it had begun.
         self._made = [d for d, o in outcomes if _may_be_made(o)]
         self._unanswered = [d for d, o in outcomes if isinstance(o, NoReply) and o.begun]
@@ -109,17 +103,14 @@ class RbdSnapshots:
         """Remove the snapshots of this run. Blocks. What cannot be removed now, or may still appear, is
         removed later (`names`), and its intent kept for a daemon after this one."""
         late = {drive.target: drive for drive in self._unanswered}
-        for drive, outcome in self._on_all(
-            "remove_snapshot", _name, self._timeout_s, drives=self._made
-        ):
+        for drive, outcome in self._remove_all():
             error = failure_of(outcome, drive.image, self._timeout_s)
             if error is not None and not isinstance(error, errors.NoSuchSnapshot):
                 # A worker that was killed is still waited for by the others, for 30 s.
                 late[drive.target] = drive
                 told = facts(image=drive.image, snapshot=drive.snapshot, reason=error)
                 log.warning("snapshot not removed yet %s", told)
-        for drive in late.values():
-            drive.domain.give_up(self._names, drive.image, drive.snapshot, self._timeout_s)
+        self._give_up(list(late.values()))
         self._made, self._unanswered = [], []
         if not late:
             self.settle()
@@ -127,13 +118,9 @@ class RbdSnapshots:
     def note(self, verdict: Verdict, set_note: dict[str, Any] | None = None) -> str | None:
         """Write the verdict, and the set they belong to, to the images, so that it is there when this
         daemon no longer is. Also after `close`. Blocks. Why one could not be written, or None."""
-
-        def arguments(drive: RbdDrive) -> dict[str, Any]:
-            return {**_name(drive), "consistency": verdict.consistency, "set_note": set_note}
-
         failure = None
-        for drive, outcome in self._on_all("annotate_snapshot", arguments, _AFTERWARDS_S):
-            error = failure_of(outcome, drive.image, _AFTERWARDS_S)
+        for drive, outcome in self._note_all(verdict.consistency, set_note):
+            error = failure_of(outcome, drive.image, AFTERWARDS_S)
             if error is not None:
                 log.warning("consistency not noted %s", facts(image=drive.image, why=error))
                 failure = failure or f"{drive.image}: {error.message}"
@@ -149,7 +136,36 @@ class RbdSnapshots:
             self._stack.close()
             self._workers.clear()
 
-    def _put_intent(self, is_set: bool) -> None:
+    # --- each image by itself; `groupsnapshots` does it for all of them at one instant ---
+
+    def _prepare_images(self, is_set: bool) -> None:
+        self._stack.callback(self._close_images)
+        for drive, outcome in self._on_all("open_image", _name, self._timeout_s):
+            if isinstance(outcome, NoReply):
+                raise errors.CephUnavailable(f"{drive.image} could not be opened in time")
+            if isinstance(outcome, errors.VirtcephError):
+                raise outcome
+        self._put_intent(is_set=is_set)
+
+    def _create_all(self, timeout_s: float) -> Outcomes:
+        return self._on_all("create_snapshot", _name, timeout_s)
+
+    def _remove_all(self) -> Outcomes:
+        return self._on_all("remove_snapshot", _name, self._timeout_s, drives=self._made)
+
+    def _note_all(self, consistency: str, set_note: dict[str, Any] | None) -> Outcomes:
+        def arguments(drive: RbdDrive) -> dict[str, Any]:
+            return {**_name(drive), "consistency": consistency, "set_note": set_note}
+
+        return self._on_all("annotate_snapshot", arguments, AFTERWARDS_S)
+
+    def _give_up(self, late: list[RbdDrive]) -> None:
+        for drive in late:
+            drive.domain.give_up(self._names, drive.image, drive.snapshot, self._timeout_s)
+
+    # --- inside ---
+
+    def _put_intent(self, *, is_set: bool, group: str | None = None) -> None:
         if not self._drives:
             return
         planned = tuple(
@@ -157,13 +173,15 @@ class RbdSnapshots:
             for d in self._drives
         )  # fmt: skip
         try:
-            self._intents.put(new_intent(self._id, self._vm_id, planned, is_set=is_set))
+            self._intents.put(
+                new_intent(self._id, self._vm_id, planned, is_set=is_set, group=group)
+            )
         except OSError as error:
             reason = f"the intent cannot be recorded: {error.strerror}"
             raise errors.SnapshotFailed(self._vm_id, "prepare", reason) from error
 
     def _close_images(self) -> None:
-        self._on_all("close_image", lambda drive: {"name": drive.image}, _AFTERWARDS_S, idle=False)
+        self._on_all("close_image", lambda drive: {"name": drive.image}, AFTERWARDS_S, idle=False)
 
     def _on_all(
         self,

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from virtceph import errors
 from virtceph.ceph.workers import Outcome
+from virtceph.host.groupsnapshots import run_on_group
 from virtceph.host.savedmemory import SavedMemory
 from virtceph.host.setnotes import FoundSet, Member
 from virtceph.host.sidebyside import failure_of, in_workers, on_all
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 # A clone is made in some rounds to the OSDs; its removal, empty as it is, as well.
 _CLONE_S = 60.0
+_COPY_S = float("inf")
 _MAX_NAME = 95
 
 
@@ -127,7 +129,11 @@ class Restorer:
             if users:
                 raise errors.VolumeInUse(member.image, users)
         # The cluster bounds each request; how many there are grows with the image.
-        outcomes = on_all(found.members, "roll_back", _snapshot, in_workers(float("inf")))
+        if found.note.group is not None:
+            outcome = run_on_group(found, found.note.group, "roll_back_group", float("inf"))
+            outcomes = [(found.members[0], outcome)]
+        else:
+            outcomes = on_all(found.members, "roll_back", _snapshot, in_workers(float("inf")))
         _raise_first(outcomes, float("inf"))
         return [_restored(member, member.image) for member in found.members]
 
@@ -137,12 +143,17 @@ class Restorer:
                 expected = f"a prefix that leaves names of at most {_MAX_NAME} characters"
                 raise errors.InvalidParameter("clonePrefix", expected)
 
-        def arguments(member: Member) -> dict[str, Any]:
-            return {**_snapshot(member), "new_name": prefix + member.image}
+        group = found.note.group
 
-        outcomes = on_all(found.members, "clone", arguments, in_workers(_CLONE_S))
+        def arguments(member: Member) -> dict[str, Any]:
+            of_group = {} if group is None else {"group": group}
+            return {**_snapshot(member), **of_group, "new_name": prefix + member.image}
+
+        # librbd 16 cannot clone what a group holds, and a copy takes as long as the image is large.
+        operation, timeout_s = ("clone", _CLONE_S) if group is None else ("copy_snapshot", _COPY_S)
+        outcomes = on_all(found.members, operation, arguments, in_workers(timeout_s))
         try:
-            _raise_first(outcomes, _CLONE_S)
+            _raise_first(outcomes, timeout_s)
         except errors.VirtcephError:
             # One without a reply may have been made.
             made = [m for m, outcome in outcomes if not isinstance(outcome, errors.VirtcephError)]

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from virtceph import errors
-from virtceph.ceph.images import Snapshot
+from virtceph.ceph.snapshotlist import Snapshot, group_name
 from virtceph.host.storage import StorageDomain, StorageDomains
 from virtceph.schema import wire
 from virtceph.virt.xml import Disk, Domain
@@ -56,11 +56,13 @@ class SnapshotSet:
     disks: list[SetDisk]
     complete: bool
     missing: list[MissingDisk]
+    method: str
 
 
 @dataclass(frozen=True)
 class SetNote:
-    """What is noted on each image of a set. `fsids` are the clusters of its disks, "" for files."""
+    """What is noted on each image of a set. `fsids` are the clusters of its disks, "" for files; `method` is
+    `parallel` or `group`."""
 
     set_id: UUID
     vm_id: UUID
@@ -75,6 +77,12 @@ class SetNote:
     memory_path: str | None
     disks: tuple[SetDisk, ...]
     fsids: tuple[str, ...]
+    method: str = "parallel"
+
+    @property
+    def group(self) -> str | None:
+        """The RBD group that holds its snapshots."""
+        return group_name(self.set_id) if self.method == "group" else None
 
     def told(self, missing: list[MissingDisk]) -> SnapshotSet:
         """The set for callers, with what is missing of it."""
@@ -91,6 +99,7 @@ class SetNote:
             list(self.disks),
             not missing,
             missing,
+            self.method,
         )
 
     def dump(self) -> dict[str, Any]:
@@ -107,6 +116,7 @@ class SetNote:
             "steps": {name: round(seconds, 6) for name, seconds in self.steps.items()},
             "description": self.description,
             "memoryPath": self.memory_path,
+            "method": self.method,
             "disks": [
                 {"fsid": fsid, **_dump_disk(disk)}
                 for disk, fsid in zip(self.disks, self.fsids, strict=True)
@@ -132,6 +142,7 @@ def read_note(untrusted: dict[str, Any]) -> SetNote | None:
             _text_or_none(untrusted["memoryPath"]),
             tuple(_read_disk(disk) for disk in disks),
             tuple(_text(disk["fsid"]) for disk in disks),
+            {"parallel": "parallel", "group": "group"}[untrusted.get("method", "parallel")],
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
@@ -154,11 +165,13 @@ class Member:
 
 @dataclass(frozen=True)
 class FoundSet:
-    """A set, as far as it is there."""
+    """A set, as far as it is there. `home` is the storage domain of its first image, in whose pool its group
+    lies, if that is connected."""
 
     note: SetNote
     members: tuple[Member, ...]
     missing: list[MissingDisk]
+    home: StorageDomain | None
 
     def told(self) -> SnapshotSet:
         return self.note.told(self.missing)
@@ -199,11 +212,12 @@ class SetNotes:
     def _find(
         self, note: SetNote, seen: dict[tuple[StorageDomain, str], list[Snapshot]]
     ) -> FoundSet:
-        members, missing = [], []
+        members, missing, homes = [], [], []
         for disk, fsid in zip(note.disks, note.fsids, strict=True):
             if disk.volume_name is None:
                 continue
             domain = self._storage.find(fsid, disk.pool or "", disk.namespace or "")
+            homes.append(domain)
             if domain is None:
                 missing.append(MissingDisk(disk.disk, "its storage domain is not connected"))
                 continue
@@ -212,7 +226,7 @@ class SetNotes:
                 missing.append(MissingDisk(disk.disk, "its snapshot is gone"))
             else:
                 members.append(Member(disk, domain, disk.volume_name, snapshot))
-        return FoundSet(note, tuple(members), missing)
+        return FoundSet(note, tuple(members), missing, homes[0] if homes else None)
 
 
 def _snapshots(
@@ -221,7 +235,7 @@ def _snapshots(
     """The snapshots of an image, asked for once; none of an image that is gone."""
     if (domain, image) not in seen:
         try:
-            seen[domain, image] = domain.images.snapshots(image)
+            seen[domain, image] = domain.images.snapshots(image, of_groups=True)
         except errors.NoSuchVolume:
             seen[domain, image] = []
     return seen[domain, image]
@@ -230,7 +244,8 @@ def _snapshots(
 def _own(note: SetNote, snapshots: list[Snapshot]) -> Snapshot | None:
     """The image's snapshot that says itself that it is of this set."""
     for snapshot in snapshots:
-        if snapshot.name == note.snapshot_name and snapshot.set_note is not None:
+        named = (snapshot.name, snapshot.group) == (note.snapshot_name, note.group)
+        if named and snapshot.set_note is not None:
             own = read_note(snapshot.set_note)
             if own is not None and (own.set_id, own.vm_id) == (note.set_id, note.vm_id):
                 return snapshot

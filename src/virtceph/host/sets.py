@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
 from virtceph import errors
@@ -17,7 +17,7 @@ from virtceph.host.pauses import Pauses
 from virtceph.host.restoring import Restorer, RestoreRequest, RestoreResult
 from virtceph.host.retention import Keep, Pruned, choose
 from virtceph.host.setnotes import SetDisk, SetNote, SetNotes, SnapshotSet
-from virtceph.host.setremoval import of_name, remove_sets
+from virtceph.host.setremoval import of_name, prune_sets, remove_set
 from virtceph.virt.domains import Domains
 from virtceph.virt.xml import Domain
 
@@ -33,6 +33,7 @@ class SetRequest:
     max_frozen_s: float
     memory_path: str | None
     description: str | None
+    method: str = "parallel"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,12 @@ class SnapshotSets:
             raise errors.MigrationInProgress(asked.vm_id)
         targets = None if asked.disks is None else list(asked.disks)
         plan = self._planner.plan_set(
-            asked.vm_id, domain, asked.snapshot_name, targets, asked.memory_path
+            asked.vm_id,
+            domain,
+            asked.snapshot_name,
+            targets,
+            asked.memory_path,
+            grouped=asked.method == "group",
         )
         job = Job(job_id, asked, "create_consistent_snapshot", "virt")
         self._jobs.start(job, lambda _job: self._create(asked, domain.name, plan))
@@ -112,8 +118,8 @@ class SnapshotSets:
         """Remove the complete sets that `keep` does not keep. Blocks.
 
         Raises:
-            InvalidParameter, NoSuchVM, LibvirtUnavailable, CephUnavailable, CephPermissionDenied,
-            SnapshotProtected, LockOwnerStalled
+            InvalidParameter, NoSuchVM, LibvirtUnavailable, CephUnavailable, CephPermissionDenied
+            PruneFailed: some could not be removed; the others were.
         """
         keep.require_any()
         found = self._notes.of(vm_id, self._describe(vm_id))
@@ -121,7 +127,7 @@ class SnapshotSets:
         keeping = choose([one.note.created_at_s for one in complete], keep)
         gone = [one for index, one in enumerate(complete) if index not in keeping]
         if not dry_run:
-            remove_sets(gone, self._timeout_s)
+            prune_sets(vm_id, gone, self._timeout_s)
         kept = [one.note.snapshot_name for i, one in enumerate(complete) if i in keeping]
         return Pruned(kept, [one.note.snapshot_name for one in gone])
 
@@ -148,7 +154,7 @@ class SnapshotSets:
             try:
                 making.prepare(is_set=True)
                 created_at_s = time.time()
-                verdict = freezing.run(lambda until_s: self._make(making, until_s))
+                verdict = _told(plan, freezing.run(lambda until_s: self._make(making, until_s)))
                 note = _note(asked, vm_name, making, verdict, freezing.frozen_for_s, created_at_s)
                 failure = making.note(verdict, note.dump())
                 if failure is not None:
@@ -168,7 +174,8 @@ class SnapshotSets:
 
     def _delete(self, asked: DeleteRequest, domain: Domain) -> None:
         found = of_name(self._notes.of(asked.vm_id, domain), asked.snapshot_name, domain)
-        remove_sets(found, self._timeout_s)
+        for one in found:
+            remove_set(one, self._timeout_s)
 
     def _restore(self, asked: RestoreRequest, domain: Domain) -> RestoreResult:
         found = of_name(self._notes.of(asked.vm_id, domain), asked.snapshot_name, domain)
@@ -181,6 +188,13 @@ class SnapshotSets:
         except errors.LibvirtFailed as error:
             # These verbs are Ceph's; what libvirt has against telling a VM's disks may pass.
             raise errors.LibvirtUnavailable(error.message) from error
+
+
+def _told(plan: Plan, verdict: Verdict) -> Verdict:
+    """Of a group even what is only crash consistent is so for all disks together."""
+    if verdict.consistency == "crash" and plan.grouped:
+        return replace(verdict, reason=f"{verdict.reason}; all disks at one instant")
+    return verdict
 
 
 def _undone(making: Making, error: errors.SnapshotFailed) -> errors.SnapshotFailed:
@@ -221,4 +235,5 @@ def _note(
         plan.memory_path,
         tuple(disks),
         tuple(fsids),
+        asked.method,
     )

@@ -86,12 +86,13 @@ class StorageDomain:
         """What tells this snapshot from all others, whichever domain names its pool."""
         return f"{self.cluster.fsid}/{self.pool}", image, snapshot
 
-    def require_monitors(self) -> None:
-        """Return if the monitors answer: without them no snapshot gets its number. Blocks.
+    def images_in(self, pool: str) -> Images:
+        """The images of a pool of the same cluster, in the same namespace."""
+        return Images(self.cluster, PoolSpec(pool, self.pool.namespace))
 
-        Raises:
-            CephUnavailable, CephFailed
-        """
+    def require_monitors(self) -> None:
+        """Return if the monitors answer: without them no snapshot gets its number. Blocks. Raises
+        CephUnavailable, CephFailed."""
         with contextlib.suppress(errors.NoSuchPool):  # they answered; a new pool has no figures yet
             self.cluster.pool_stats(self.pool)
 

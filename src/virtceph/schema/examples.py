@@ -29,6 +29,7 @@ _BY_NAME: dict[str, Any] = {
 # What a reader should see although it is not required.
 _SHOWN: dict[str, dict[str, Any]] = {
     "VM.freeze": {"timeout": 30},
+    "VM.pruneConsistentSnapshots": {"keepDaily": 7},
     "VM.snapshot": {"snapDrives": [{"disk": "vda", "snapshotName": "nightly"}], "frozen": True},
 }
 _BY_TYPE: dict[str, Any] = {"boolean": True, "integer": 1, "number": 1, "UUID": _UUID}

@@ -107,6 +107,7 @@ def create_consistent_snapshot(
     snapshot_name: str,
     disks: list[str] | None,
     freeze: str,
+    method: str,
     max_frozen_s: float,
     memory_path: str | None,
     description: str | None,
@@ -114,7 +115,7 @@ def create_consistent_snapshot(
 ) -> None:
     """Start a job that snapshots disks together. Blocks on libvirt while the request is checked.
 
-    Source: virDomainFSFreeze, rbd_snap_create2, virDomainSnapshotCreateXML.
+    Source: virDomainFSFreeze, rbd_snap_create2, rbd_group_snap_create, virDomainSnapshotCreateXML.
 
     Raises:
         NoSuchVM, VMDown, MigrationInProgress, NoSuchDrive, InvalidParameter, JobExists, PathNotAllowed,
@@ -122,7 +123,7 @@ def create_consistent_snapshot(
     """
     targets = None if disks is None else tuple(disks)
     asked = SetRequest(
-        vm_id, snapshot_name, targets, freeze, max_frozen_s, memory_path, description
+        vm_id, snapshot_name, targets, freeze, max_frozen_s, memory_path, description, method
     )
     host.sets.create(asked, job_uuid)
 
@@ -163,7 +164,7 @@ def prune_consistent_snapshots(
 
     Raises:
         NoSuchVM, InvalidParameter, LibvirtUnavailable, CephPermissionDenied: nothing was deleted.
-        SnapshotProtected, LockOwnerStalled: a set could not be deleted; older ones are.
+        PruneFailed: some could not be deleted; the others are.
     """
     keep = Keep(keep_last, keep_daily, keep_weekly, keep_monthly)
     return host.sets.prune(vm_id, keep, dry_run=dry_run)
