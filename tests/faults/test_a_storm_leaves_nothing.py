@@ -62,6 +62,7 @@ def test_a_snapshot_storm_with_dying_agents_leaves_nothing_frozen_and_nothing_ha
     clients = [connect(site.daemon) for _ in guests]
     chance = random.Random(SEED)
     ended: list[dict[str, Any]] = []
+    made: dict[str, list[str]] = {guest.uuid: [] for guest in guests}
     for number in range(ROUNDS):
         with ThreadPoolExecutor(2 * GUESTS) as threads:
             jobs = [
@@ -71,12 +72,15 @@ def test_a_snapshot_storm_with_dying_agents_leaves_nothing_frozen_and_nothing_ha
             if number:  # the first storm is undisturbed
                 for guest in guests:
                     threads.submit(disturb, random.Random(chance.random()), guest)
-            ended += [job.result() for job in jobs]
+            for guest, job in zip(guests, (job.result() for job in jobs), strict=True):
+                ended.append(job)
+                made[guest.uuid] += [job["result"]["setID"]] if job["status"] == "done" else []
     for guest in guests:
         until(lambda guest=guest: guest_says(guest) == "thawed", 30)  # type: ignore[misc]
         assert site.call("VM.getFreezeStatus", vmID=guest.uuid).get("lease") is None
         assert half_made(site, guest) == []
         listed = site.call("VM.listConsistentSnapshots", vmID=guest.uuid)
+        assert [found["setID"] for found in listed] == made[guest.uuid]
         assert all(found["complete"] for found in listed)
     done = [job["result"]["consistency"] for job in ended if job["status"] == "done"]
     # All that came through is as good as was asked for; the rest was refused or undone.

@@ -20,7 +20,6 @@ from tests.integration.test_consistent_snapshot import (
     error_of_job,
     folder,
     images,
-    kept,
     run,
     stop,
 )
@@ -29,7 +28,7 @@ from tests.lab.guest import Guest
 from tests.lab.inspect_image import examine_image
 from tests.lab.stack import POOL
 
-__all__ = ["folder", "kept"]
+__all__ = ["folder"]
 
 VERB = "VM.restoreConsistentSnapshot"
 NAME = "asleep"

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import rbd
 
 from virtceph import errors
 from virtceph.ceph.snapshots import OwnedImages
@@ -37,6 +38,12 @@ class FakeImage:
 
     def watchers_list(self) -> list[dict[str, Any]]:
         return [{"id": OURS, "addr": "10.0.1.3:0/1"}]
+
+    def close(self) -> None:
+        self.steps.append("closed")
+
+    def features(self) -> int:
+        return 61
 
     def create_snap(self, _name: str) -> None:
         self.steps.append("created")
@@ -131,6 +138,15 @@ def test_a_name_that_is_taken_is_never_begun(
 ) -> None:
     with pytest.raises(errors.SnapshotExists):
         request_(images, "web-root", "old")
+    assert "begun" not in image.steps
+
+
+def test_no_clone_is_begun_under_a_name_that_is_taken(
+    image: FakeImage, images: OwnedImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rbd, "Image", lambda *_all, **_named: image)
+    with pytest.raises(errors.VolumeExists):
+        images.clone("web-root", "old", 1, "web-data")
     assert "begun" not in image.steps
 
 

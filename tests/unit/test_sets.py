@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.fakes.waiting import until
 from virtceph import errors
 from virtceph.ceph.workers import NoReply
 from virtceph.host.jobs import JobInfo
+from virtceph.host.making import Making
 from virtceph.host.restoring import RestoreRequest
 from virtceph.host.retention import Keep
 from virtceph.host.setnotes import SnapshotSet, read_note
@@ -228,6 +230,22 @@ def test_a_paused_vm_waits_for_no_snapshot_longer_than_its_budget(host: Host) ->
     assert "left of its time" in reason_of(host.make(at_most_s=0.5, memory=memory))
     assert left[0] <= 0.5
     assert host.domains.state == "Up"
+
+
+def test_what_is_left_of_the_budget_is_what_saving_the_memory_gets(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.before("create_snapshot", lambda _left_s: time.sleep(0.2))
+    got: list[float] = []
+    abort = Making._abort_when_late
+
+    def noting(making: Making, done: threading.Event, timeout_s: float) -> None:
+        got.append(timeout_s)
+        abort(making, done, timeout_s)
+
+    monkeypatch.setattr(Making, "_abort_when_late", noting)
+    assert host.make(at_most_s=1.0, memory=f"{host.folder}/memory").status == "done"
+    assert 0 < got[0] <= 0.8
 
 
 def test_an_owner_that_does_not_answer_is_blamed_after_the_time_out_only(host: Host) -> None:
@@ -469,6 +487,7 @@ def test_what_takes_a_snapshots_name_while_it_is_deleted_stays(host: Host) -> No
         {"disks": [{"disk": "vda"}]},
         {"created": "now"},
         {"created": float("nan")},
+        {"created": 1e12},
         {"consistency": "perfect"},
         {"steps": []},
         {"vmName": 1},
@@ -576,6 +595,13 @@ def test_a_rollback_that_cannot_be_whole_touches_nothing(
     assert host.worker.rolled_back == []
 
 
+def test_a_worker_that_ends_in_a_rollback_is_not_blamed_on_the_owner(host: Host) -> None:
+    host.make()
+    host.domains.state = "Down"
+    host.worker.failing["roll_back", "web-data"] = NoReply()
+    assert "web-data: the worker process ended" in reason_of(host.restore())
+
+
 def test_file_disks_are_not_rolled_back(host: Host) -> None:
     host.make(disks=None)
     host.domains.state = "Down"
@@ -598,6 +624,14 @@ def test_clones_are_all_made_or_none(host: Host, outcome: Any) -> None:
     host.worker.failing["clone", "web-data"] = outcome
     assert host.restore("clones", "copy-").status == "failed"
     assert set(host.images) == {"web-root", "web-data"}
+
+
+def test_a_clone_whose_name_nobody_saw_free_is_not_removed(host: Host) -> None:
+    host.make()
+    host.images["copy-web-data"] = {}
+    host.worker.failing["clone", "web-data"] = NoReply(begun=False)
+    assert host.restore("clones", "copy-").status == "failed"
+    assert set(host.images) == {"web-root", "web-data", "copy-web-data"}
 
 
 def test_a_clone_that_was_there_before_is_not_removed(host: Host) -> None:

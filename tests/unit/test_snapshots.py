@@ -205,6 +205,25 @@ def test_memory_that_is_not_saved_in_its_time_is_given_up_as_soon_as_libvirt_has
     assert host.images["web-root"] == {}
 
 
+def test_a_vm_that_is_paused_for_its_memory_waits_for_no_snapshot_longer_than_that(
+    host: Host,
+) -> None:
+    left: list[float] = []
+    host.before("create_snapshot", left.append)
+    host.worker.outcomes["web-root"] = NoReply()
+    drives = (_drive(disk="vda", snapshot_name="s"),)
+    told = host.start(SnapshotRequest(VM, drives, f"{host.folder}/memory", False, 0.5, 5.0))
+    assert told.error is not None
+    assert "left of its time" in told.error.message
+    assert left[0] <= 0.5
+    assert host.domains.state == "Up"
+
+
+def test_the_agents_time_out_is_put_back_after_it_was_asked(host: Host) -> None:
+    host.ask("vda", frozen=True)
+    assert host.agent.put_backs == 2
+
+
 def test_libvirt_is_not_asked_where_it_has_nothing_to_do(host: Host) -> None:
     host.ask("vda")
     assert host.domains.snapshots == []

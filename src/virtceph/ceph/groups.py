@@ -114,25 +114,25 @@ class GroupedImages(OwnedImages):
         self, name: str, snapshot: str, snap_id: int, group: str, new_name: str
     ) -> None:
         """Make an image in the same pool that holds what a part of a group's snapshot holds: librbd 16 cannot
-        clone it. It has another name until it is whole. Its length has no bound. Source: rbd_copy4.
+        clone it. It has another name until it is whole; `on_begin` is called before it gets its own. Its
+        length has no bound. Source: rbd_copy4.
 
         Raises:
             NoSuchVolume, NoSuchSnapshot, VolumeExists, VolumeInUse, CephUnavailable
         """
         part = f".virtceph-copy-{uuid.uuid5(uuid.NAMESPACE_OID, new_name)}"
-        exists = VolumeExists(new_name)
+        self.require_no_image(new_name)
         with self.opened(name) as image, ceph_faults("copy the snapshot", self._user):
             if number_of(image, snapshot, group) != snap_id:
                 raise NoSuchSnapshot(name, snapshot)
-            if new_name in rbd.RBD().list(self._ioctx):
-                raise exists
             # Of a copy that ended with its worker.
             with contextlib.suppress(NoSuchVolume):
                 self.remove(part)
             # Reads through an open handle; rbd_deep_copy aborts the process on a group's snapshot.
             image.set_snap_by_id(snap_id)
             image.copy(self._ioctx, part, data_pool=self._data_pool(image, image.features()))
-        with ceph_faults("name the copy", self._user, exists=exists):
+        self._on_begin()
+        with ceph_faults("name the copy", self._user, exists=VolumeExists(new_name)):
             rbd.RBD().rename(self._ioctx, part, new_name)
 
     def _join(self, group: str, pool: str, name: str) -> None:

@@ -6,6 +6,7 @@ request asks first whether the image's users answer, and runs where it can be ki
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 from collections.abc import Callable, Iterator
@@ -147,8 +148,8 @@ class OwnedImages(Images):
             image.rollback_to_snap(snapshot)
 
     def clone(self, name: str, snapshot: str, snap_id: int, new_name: str) -> None:
-        """Make an image in the same pool that begins as the snapshot. Source: rbd_clone3, format 2, which
-        needs no protected snapshot.
+        """Make an image in the same pool that begins as the snapshot. `on_begin` is called when its name was
+        seen free. Source: rbd_clone3, format 2, which needs no protected snapshot.
 
         Raises:
             NoSuchVolume, NoSuchSnapshot, VolumeExists, CephUnavailable
@@ -156,6 +157,8 @@ class OwnedImages(Images):
         with self.opened(name) as image, ceph_faults("read the image", self._user):
             _number(image, name, snapshot, snap_id)
             data_pool = self._data_pool(image, image.features())
+        self.require_no_image(new_name)
+        self._on_begin()
         exists, missing = VolumeExists(new_name), NoSuchSnapshot(name, snapshot)
         with ceph_faults("clone the snapshot", self._user, exists=exists, not_found=missing):
             rbd.RBD().clone(self._ioctx, name, snapshot, self._ioctx, new_name, data_pool=data_pool)
@@ -179,6 +182,11 @@ class OwnedImages(Images):
         with self.opened(name) as image:
             self._require_free(image, name, snapshot)
             require_answers(self._ioctx, image, name, self._user, self.dead)
+
+    def require_no_image(self, name: str) -> None:
+        """Return if there is no image of that name. Raises VolumeExists."""
+        with contextlib.suppress(NoSuchVolume), self.opened(name):
+            raise VolumeExists(name)
 
     def require_unused(self, image: rbd.Image, name: str) -> None:
         """Return if nobody else has the image open, nor a lock of it that may be a stalled VM's: that is not

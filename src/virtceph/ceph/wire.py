@@ -13,7 +13,7 @@ from virtceph.sensitive import Sensitive
 
 MAX_LINE_BYTES = 1 << 20
 # Operations whose worker says, before it replies, that what cannot be taken back begins now.
-ANNOUNCED = frozenset({"create_snapshot", "make_group_snapshot"})
+ANNOUNCED = frozenset({"create_snapshot", "make_group_snapshot", "clone", "copy_snapshot"})
 
 
 def dump(message: dict[str, Any]) -> bytes:

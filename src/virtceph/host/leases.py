@@ -64,8 +64,7 @@ _NOT_BEGUN = (
 
 
 class Leases:
-    """The freezes of this host. `agent` serves callers, `rescuer` (with connections of its own) the
-    thaws that nobody waits for."""
+    """The freezes of this host. `agent` serves callers, `rescuer` the thaws that nobody waits for."""
 
     def __init__(
         self,
@@ -167,7 +166,6 @@ class Leases:
         """What the guest says, and the open lease. Blocks. Raises NoSuchVM, VMDown."""
         self._domains.require_running(vm_id)
         guest, reason = self.ask(vm_id)
-        self._put_back(vm_id)
         # Afterwards: a guest that hangs may outlast its lease with this question.
         lease = window.lease() if (window := self.window_of(vm_id)) else None
         return FreezeStatus(guest, reason, lease)
@@ -213,6 +211,8 @@ class Leases:
             frozen = self._agent.is_frozen(vm_id, self._agent_timeout_s)
         except errors.VirtcephError as error:
             return "unknown", error.message
+        finally:
+            self._put_back(vm_id)
         return ("frozen" if frozen else "thawed"), None
 
     def require_not_expired(self, vm_id: UUID) -> None:

@@ -85,8 +85,9 @@ class Making:
         if self.plan.asks_libvirt:
             if time.monotonic() > until_s:
                 raise errors.SnapshotFailed(self.plan.vm_id, "freeze_timeout", "the time is over")
+            left_s = until_s - time.monotonic()
             with self.timed("memory" if self.plan.memory_path else "overlays"):
-                self._make_libvirt(memory_timeout_s)
+                self._make_libvirt(min(memory_timeout_s, left_s))
         took = {f"{name}_s": seconds for name, seconds in self.steps.items()}
         log.info("snapshot made %s", facts(vm=self.plan.vm_id, **took))
 

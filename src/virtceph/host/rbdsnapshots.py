@@ -16,7 +16,7 @@ from virtceph.host.consistency import Verdict
 from virtceph.host.drives import RbdDrive
 from virtceph.host.intents import Intents, Planned, new_intent
 from virtceph.host.names import SnapshotNames
-from virtceph.host.sidebyside import failure_of, on_all
+from virtceph.host.sidebyside import failure_of, may_be_made, on_all
 from virtceph.host.storage import StorageDomain
 from virtceph.log import facts
 
@@ -84,7 +84,7 @@ class RbdSnapshots:
         timeout_s = min(self._timeout_s, left_s) if at_once else self._timeout_s
         outcomes = self._create_all(timeout_s)
         # One without a reply may have been made all the same, once it had begun.
-        self._made = [d for d, o in outcomes if _may_be_made(o)]
+        self._made = [d for d, o in outcomes if may_be_made(o)]
         self._unanswered = [d for d, o in outcomes if isinstance(o, NoReply) and o.begun]
         for drive, outcome in outcomes:
             error = failure_of(outcome, drive.image, timeout_s)
@@ -209,12 +209,6 @@ class RbdSnapshots:
 
         with self._busy:
             return on_all(self._drives if drives is None else drives, operation, arguments, run)
-
-
-def _may_be_made(outcome: Outcome) -> bool:
-    if isinstance(outcome, NoReply):
-        return outcome.begun
-    return not isinstance(outcome, errors.VirtcephError)
 
 
 def _name(drive: RbdDrive) -> dict[str, str]:

@@ -12,7 +12,7 @@ from virtceph.ceph.workers import Outcome
 from virtceph.host.groupsnapshots import run_on_group
 from virtceph.host.savedmemory import SavedMemory
 from virtceph.host.setnotes import FoundSet, Member
-from virtceph.host.sidebyside import failure_of, in_workers, on_all
+from virtceph.host.sidebyside import failure_of, in_workers, may_be_made, on_all
 from virtceph.log import facts
 from virtceph.schema import wire
 from virtceph.virt.xml import Domain
@@ -155,9 +155,7 @@ class Restorer:
         try:
             _raise_first(outcomes, timeout_s)
         except errors.VirtcephError:
-            # One without a reply may have been made.
-            made = [m for m, outcome in outcomes if not isinstance(outcome, errors.VirtcephError)]
-            _unclone(made, prefix)
+            _unclone([m for m, outcome in outcomes if may_be_made(outcome)], prefix)
             raise
         return [_restored(member, prefix + member.image) for member in found.members]
 

@@ -19,6 +19,9 @@ from virtceph.host.storage import StorageDomain, StorageDomains
 from virtceph.schema import wire
 from virtceph.virt.xml import Disk, Domain
 
+# The year 10000, of which `datetime` knows nothing.
+_LAST_S = 253402300800.0
+
 
 @wire("SetDisk")
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def read_note(untrusted: dict[str, Any]) -> SetNote | None:
             UUID(untrusted["vmID"]),
             _text(untrusted["vmName"]),
             _text(untrusted["snapshotName"]),
-            _number(untrusted["created"]),
+            _moment_s(untrusted["created"]),
             {"filesystem": "filesystem", "crash": "crash"}[untrusted["consistency"]],
             _text(untrusted["reason"]),
             None if untrusted["frozenFor"] is None else _number(untrusted["frozenFor"]),
@@ -285,3 +288,10 @@ def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise TypeError
     return float(value)
+
+
+def _moment_s(value: object) -> float:
+    moment_s = _number(value)
+    if not 0 <= moment_s < _LAST_S:
+        raise ValueError
+    return moment_s

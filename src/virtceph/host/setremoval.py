@@ -44,7 +44,7 @@ def remove_set(one: FoundSet, timeout_s: float) -> None:
         if error is None or isinstance(error, errors.NoSuchSnapshot | errors.NoSuchVolume):
             log.info("deleted snapshot %s", told)
         else:
-            log.warning("snapshot not deleted %s reason=%r", told, error.message)
+            log.warning("snapshot not deleted %s %s", told, facts(reason=error))
             failure = failure or error
     if failure is not None:
         raise failure

@@ -55,7 +55,16 @@ def in_workers(timeout_s: float) -> Run:
 
 
 def failure_of(outcome: Outcome, image: str, timeout_s: float) -> errors.VirtcephError | None:
-    """The error of an outcome, if it is one; LockOwnerStalled when there was no reply."""
+    """The error of an outcome, if it is one; LockOwnerStalled when there was no reply in time."""
     if isinstance(outcome, NoReply):
+        if timeout_s == float("inf"):
+            return errors.CephUnavailable(f"{image}: the worker process ended; ask again")
         return errors.LockOwnerStalled(image, timeout_s)
     return outcome if isinstance(outcome, errors.VirtcephError) else None
+
+
+def may_be_made(outcome: Outcome) -> bool:
+    """Whether what was asked for is there, or may be: one without a reply, once it had begun."""
+    if isinstance(outcome, NoReply):
+        return outcome.begun
+    return not isinstance(outcome, errors.VirtcephError)

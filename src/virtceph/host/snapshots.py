@@ -169,8 +169,8 @@ class Snapshots:
 
 
 def _make(making: Making, asked: SnapshotRequest) -> None:
-    # The time of the freeze bounds no memory: the VM is paused then, and not frozen by us.
-    lasts_s = float("inf") if asked.memory is not None else asked.freeze_timeout_s
+    # With memory the VM is paused and not frozen by us, for as long as saving it may take.
+    lasts_s = asked.memory_timeout_s if asked.memory is not None else asked.freeze_timeout_s
     making.make(time.monotonic() + lasts_s, asked.memory_timeout_s)
 
 
