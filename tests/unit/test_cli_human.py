@@ -39,6 +39,17 @@ def test_vms_are_a_table() -> None:
     ]
 
 
+def test_a_list_of_sets_fits_a_screen() -> None:
+    disks = [{"disk": f"vd{letter}", "volumeName": "web-root-of-1994"} for letter in "abcd"]
+    one = {"setID": VM, "snapshotName": "nightly-2026-11-24", "created": 1.0, "frozenFor": 0.12}
+    one |= {"consistency": "filesystem", "reason": "4 file systems were frozen throughout"}
+    one |= {"steps": {"thaw": 0.1}, "disks": disks, "complete": True, "missing": []}
+    header, row = shown("VM.listConsistentSnapshots", [{**one, "method": "group"}])
+    assert header.split()[:3] == ["snapshotName", "created", "consistency"]
+    assert {"filesystem", "group", "yes"} <= set(row.split())
+    assert len(row) <= 100
+
+
 def test_volumes_have_sizes_for_people() -> None:
     rows = [{"volumeName": "a", "size": 10 << 30}, {"volumeName": "big", "size": 5 << 20}]
     assert shown("Volume.list", rows) == [

@@ -9,8 +9,11 @@ from virtceph.cli.table import Style, duration, moment, pairs, plain, safe, size
 from virtceph.schema.spec import Contract, FieldSpec, leaf_type
 from virtceph.schema.words import is_moment
 
-# Fields that tell a person nothing.
-_HIDDEN = {("VMSummary", "statusTime")}
+# What a list leaves out: it tells a person nothing, or would make the lines wider than a screen.
+_HIDDEN = {
+    "VMSummary": {"statusTime"},
+    "SnapshotSet": {"setID", "reason", "steps", "disks", "missing"},
+}
 
 
 def render(contract: Contract, spec: FieldSpec, result: Any, style: Style = plain) -> str:
@@ -50,7 +53,7 @@ def _table(contract: Contract, name: str, rows: list[Any], style: Style) -> list
     columns = [
         field
         for field in contract.objects[name].fields
-        if (name, field.name) not in _HIDDEN and any(field.name in row for row in rows)
+        if field.name not in _HIDDEN.get(name, ()) and any(field.name in row for row in rows)
     ]
     cells = [[_cell(field, row.get(field.name)) for field in columns] for row in rows]
     right = [field.type in ("integer", "number") and not is_moment(field) for field in columns]
