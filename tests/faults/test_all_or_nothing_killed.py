@@ -45,6 +45,32 @@ def test_a_daemon_that_dies_at_any_step_of_a_set_leaves_a_thawed_guest_and_all_o
     require_all_or_nothing(step, "parallel", halts, site, spare)
 
 
+@pytest.mark.parametrize("name", ["set prepared", "snapshots under way", "note under way"])
+def test_the_workers_of_a_daemon_that_dies_leave_neither_locks_nor_watches(
+    name: str, halts: Halts, site: Site, spare: Guest
+) -> None:
+    daemon = halts.lone.doomed(step_named(name), overrides=BLIND)
+    doomed = halts.serving(daemon, name, site.ceph)
+    with contextlib.suppress(ConnectionFailed):
+        doomed.site.call(
+            "VM.createConsistentSnapshot",
+            vmID=spare.uuid,
+            snapshotName=f"left-{uuid.uuid4().hex[:8]}",
+            maxFrozen=MAX_FROZEN_S,
+        )
+    assert daemon.process.wait(30)
+    daemon.kill()
+    # Of those that are left each is a VM's own: others are waited for by every change for 30 s.
+    for disk in spare.spec.disks:
+        image = disk.image  # type: ignore[union-attr]
+        until(lambda image=image: len(users(site, image)) == 1, 10)  # type: ignore[misc]
+
+
+def users(site: Site, image: str) -> set[str]:
+    told = site.volume("getInfo", image)
+    return {watcher["address"] for watcher in told["watchers"]}
+
+
 @pytest.mark.parametrize("step", GROUP_STEPS, ids=lambda step: step.name.replace(" ", "-"))
 def test_a_daemon_that_dies_at_any_step_of_a_group_leaves_a_thawed_guest_and_all_or_nothing(
     step: Step, halts: Halts, site: Site, spare: Guest

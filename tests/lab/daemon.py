@@ -165,19 +165,16 @@ class NotifyListener:
         self._thread.start()
 
     def _collect(self) -> None:
-        # An empty datagram is ours: closing a socket does not wake a thread that reads from it.
+        # Nothing is what a socket that was shut down gives.
         while message := self._socket.recv(65536):
             self.received.extend(message.decode(errors="replace").splitlines())
 
     def close(self) -> None:
         """Stop listening; what was received stays. Blocks for a moment."""
-        if self._thread.is_alive():
-            with (
-                contextlib.suppress(OSError),
-                socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as waker,
-            ):
-                waker.sendto(b"", str(self.path))
-            self._thread.join(5)
+        # Closing it would not wake the thread. (A datagram to the path would go to the next one's socket.)
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(5)
         self._socket.close()
         self.path.unlink(missing_ok=True)
 

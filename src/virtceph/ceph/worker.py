@@ -1,12 +1,14 @@
 """A worker process: runs librbd calls that cannot be cancelled, so that they can be killed.
 
 Run as `python -m virtceph.ceph.worker FD`, FD being its end of a socket pair (see `wire`). Requests
-run side by side, each in a thread of its own; the process ends when the daemon closes its end, as soon as it
-holds no lock that a VM would have to wait for.
+run side by side, each in a thread of its own. The process ends when the daemon closes its end, after it has
+given back what others would have to wait for: an exclusive lock or a watch that dies with its owner counts
+for another 30 s.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -15,6 +17,8 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any
+
+import rbd
 
 from virtceph.ceph import wire
 from virtceph.ceph.cluster import Cluster
@@ -43,11 +47,13 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-# It takes the exclusive locks of a VM's images and gives them back. Cut off in between, it would keep the VM
-# from writing, even what a thaw writes, until its watch has lapsed: half a minute.
-_NOT_TO_BE_CUT = "make_group_snapshot"
-# It takes a second at the most, unless an owner stalls just then; librbd would break its lock after 30 s.
-_AT_MOST_S = 10.0
+# How long a request may go on without a daemon. Most take milliseconds; what takes longer waits for an owner,
+# or is as long as its image.
+_GOES_ON_S = 2.0
+# This one takes the locks of a VM's images. Cut off in between, it would keep the VM from writing, even what
+# a thaw writes. Not for ever either: librbd would break the lock of an owner that stalls for 30 s.
+_LONGER_S = {"make_group_snapshot": 10.0}
+_CLOSE_S = 2.0
 
 
 class Worker:
@@ -57,7 +63,8 @@ class Worker:
         self._channel = channel
         self._sending = threading.Lock()
         self._handles: Handles = {}
-        self._uncut: list[threading.Thread] = []
+        # Each request under way, and how long it may go on without a daemon.
+        self._under_way: dict[threading.Thread, float] = {}
 
     def serve(self) -> None:
         """Connect, say so, and serve. Blocks for the life of the process."""
@@ -72,15 +79,25 @@ class Worker:
         while line := lines.readline(wire.MAX_LINE_BYTES):
             request = wire.load(line)
             thread = threading.Thread(target=self._run, args=(cluster, request), daemon=True)
-            if request["operation"] == _NOT_TO_BE_CUT:
-                self._uncut.append(thread)
+            self._under_way = {t: s for t, s in self._under_way.items() if t.is_alive()}
+            self._under_way[thread] = _LONGER_S.get(request["operation"], _GOES_ON_S)
             thread.start()
 
     def finish(self) -> None:
-        """Wait for what would leave locks behind. Blocks for some seconds at the most."""
-        deadline_s = time.monotonic() + _AT_MOST_S
-        for thread in self._uncut:
-            thread.join(max(0.0, deadline_s - time.monotonic()))
+        """Let requests end that are about to, then close the images. Blocks for some seconds."""
+        began_s = time.monotonic()
+        for thread, at_most_s in self._under_way.items():
+            thread.join(max(0.0, began_s + at_most_s - time.monotonic()))
+        if any(thread.is_alive() for thread in self._under_way):
+            return  # its image cannot be closed under it
+        closing = threading.Thread(target=self._close_images, daemon=True)
+        closing.start()
+        closing.join(_CLOSE_S)
+
+    def _close_images(self) -> None:
+        for image in self._handles.values():
+            with contextlib.suppress(rbd.Error):
+                image.close()
 
     def _run(self, cluster: Cluster, request: dict[str, Any]) -> None:
         reply: dict[str, Any] = {"id": request["id"]}
