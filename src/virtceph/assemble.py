@@ -14,6 +14,7 @@ from uuid import UUID
 from virtceph import config
 from virtceph.errors import VirtcephError
 from virtceph.host import intents
+from virtceph.host.cloning import Cloner
 from virtceph.host.drives import Planner
 from virtceph.host.host import Host
 from virtceph.host.intents import Intents
@@ -130,7 +131,7 @@ class Assembly:
         jobs = Jobs(_job_encoder(contract), lambda error: self.dispatcher.error_data(error))
         exchange = Exchange(settings.daemon.exchange_dirs)
         planner = Planner(storage, exchange)
-        restorer = Restorer(SavedMemory(domains, leases, exchange))
+        restorer = Restorer(SavedMemory(domains, leases, exchange), Cloner(planned))
         maker = Maker(domains, names, planned, timeout_s)
         parts = (domains, planner, leases, self.pauses, jobs, maker)
         return Host(

@@ -17,6 +17,7 @@ from virtceph.ceph.groups import Members
 from virtceph.ceph.snapshotlist import Snapshot
 from virtceph.ceph.spec import PoolSpec
 from virtceph.ceph.workers import Call, Outcome
+from virtceph.host.names import Then, nothing
 from virtceph.virt.xml import RbdSource
 
 STORAGE_DOMAIN = UUID("8e0d2c5a-7b1f-4c39-a3a5-6f2b90c1d402")
@@ -53,6 +54,9 @@ class FakeImages:
 
     def is_protected(self, name: str, snapshot: str) -> bool:
         return (name, snapshot) in self.protected
+
+    def exists(self, name: str) -> bool:
+        return name in self.by_name
 
     def has_group(self, group: str) -> bool:
         return group in self.groups
@@ -230,7 +234,7 @@ class FakeWorker:
         self.rolled_back += [(name, snapshot) for _pool, name in members]
 
     def _copy_snapshot(
-        self, name: str, snapshot: str, snap_id: int, group: str, new_name: str
+        self, name: str, snapshot: str, snap_id: int, group: str, part: str, new_name: str
     ) -> None:
         assert snap_id == self._images.number(name, group)
         if new_name in self._images.by_name:
@@ -289,11 +293,16 @@ class FakeStorageDomain:
     def snapshot_name(self, image: str, snapshot: str) -> tuple[str, str, str]:
         return str(self.pool), image, snapshot
 
-    def give_up(self, _names: object, image: str, snapshot: str, _timeout_s: float) -> None:
+    def give_up(
+        self, _names: object, image: str, snapshot: str, _timeout_s: float, then: Then = nothing
+    ) -> None:
         self.given_up.append((image, snapshot))
+        self.afterwards.append(then)
 
     def __post_init__(self) -> None:
+        # What is to be undone later, and what is to be called then.
         self.given_up: list[tuple[str, str]] = []
+        self.afterwards: list[Then] = []
         self.worker = FakeWorker(self.images)
         self.workers = FakeWorkers(self.worker)
 

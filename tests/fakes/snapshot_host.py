@@ -15,6 +15,7 @@ from tests.fakes.fake_storage import FakeStorageDomains
 from tests.fakes.waiting import until
 from virtceph import errors, request
 from virtceph.ceph.workers import Call, Outcome
+from virtceph.host.cloning import Cloner
 from virtceph.host.drives import Planner
 from virtceph.host.intents import FOLDER, Intents
 from virtceph.host.jobs import JobInfo, Jobs
@@ -67,8 +68,9 @@ class SnapshotHost:
         self.jobs = Jobs(lambda result: result, lambda error: error)
         exchange = Exchange([str(folder)])
         self.planner = Planner(storage, exchange)
-        restorer = Restorer(SavedMemory(domains, self.leases, exchange))
         self.intents = Intents(runtime / FOLDER)
+        memory = SavedMemory(domains, self.leases, exchange)
+        restorer = Restorer(memory, Cloner(self.intents))
         self.maker = Maker(domains, self.names, self.intents, 1.0)
         parts = (domains, self.planner, self.leases, self.pauses, self.jobs, self.maker)
         self.sets = SnapshotSets(*parts, SetNotes(storage), restorer, 1.0)

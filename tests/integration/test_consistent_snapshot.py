@@ -651,6 +651,7 @@ def test_a_user_that_may_not_read_images_is_told(site: Site, elsewhere: Any) -> 
     connect(f"{names}, {PROBE}")
     error = error_of(site.call, "VM.listConsistentSnapshots", vmID=guest.uuid)
     assert error.name == "CephPermissionDenied"
+    assert error_of(prune, site, guest, keepLast=1).name == "CephPermissionDenied"
 
 
 def test_a_user_that_may_not_write_is_told_and_nothing_is_changed(
@@ -664,7 +665,9 @@ def test_a_user_that_may_not_write_is_told_and_nothing_is_changed(
         assert error_of_job(site, verb, guest, "before", **params)["error"] == (
             "CephPermissionDenied"
         )
-    assert error_of(prune, site, guest, keepLast=1).name == "CephPermissionDenied"
+    error = error_of(prune, site, guest, keepLast=1)
+    assert (error.name, error.data["deleted"]) == ("PruneFailed", [])
+    assert "may not" in error.data["reason"]
     assert [s["snapshotName"] for s in listed(site, guest)] == ["before", "later"]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import rados
 import rbd
 
 from tests.integration.conftest import Site, domain_settings
-from tests.integration.recorder import error_of
+from tests.integration.recorder import RecordingClient, error_of
 from tests.integration.stall import stalled
 from tests.integration.test_consistent_snapshot import (
     create,
@@ -228,6 +230,7 @@ def test_an_image_of_another_group_is_told_and_stays_in_it(
     told = error_of_job(site, "VM.createConsistentSnapshot", guest, name, method="group")
     assert told["step"] == "prepare"
     assert images(guest)[1] in told["reason"]
+    assert f"in the group {foreign}" in told["reason"]
     assert "method=parallel" in told["reason"]
     assert groups(site) == [foreign]
     with site.ceph.pool(POOL) as ioctx:
@@ -339,15 +342,34 @@ def test_copies_of_a_group_are_all_made_or_none(site: Site, guest: Guest, name: 
     site.volume("delete", taken)
 
 
-def test_a_copy_that_ended_half_way_is_begun_anew(site: Site, guest: Guest, name: str) -> None:
+def test_of_two_requests_for_the_same_copies_one_makes_them(
+    site: Site, connect: Callable[..., RecordingClient], guest: Guest, name: str, tmp_path: Path
+) -> None:
     grouped(site, guest, name)
-    target = f"again-{images(guest)[0]}"
-    part = f".virtceph-copy-{uuid.uuid5(uuid.NAMESPACE_OID, target)}"
+    asked = {"snapshotName": name, "into": "clones", "clonePrefix": "both-"}
+    # A client is one thread's.
+    sites = [site, replace(site, client=connect(site.daemon))]
+    with ThreadPoolExecutor(2) as threads:
+        asking = [
+            threads.submit(run, one, "VM.restoreConsistentSnapshot", guest.uuid, **asked)
+            for one in sites
+        ]
+        jobs = [job.result() for job in asking]
+    assert sorted(job["status"] for job in jobs) == ["done", "failed"]
+    (failed,) = [job for job in jobs if job["status"] == "failed"]
+    assert failed["error"]["data"]["error"] == "VolumeExists"
+    for image in images(guest):
+        assert examined(site, f"both-{image}", tmp_path).clean
     with site.ceph.pool(POOL) as ioctx:
-        rbd.RBD().create(ioctx, part, 1 << 20, old_format=False)
-        job = run(site, "VM.restoreConsistentSnapshot", guest.uuid, snapshotName=name,
-                  into="clones", clonePrefix="again-")  # fmt: skip
-        assert job["status"] == "done", job.get("error")
-        assert part not in rbd.RBD().list(ioctx)
-    for disk in job["result"]["disks"]:
-        site.volume("delete", disk["volumeName"])
+        assert not [one for one in rbd.RBD().list(ioctx) if one.startswith(".virtceph-")]
+
+
+def test_a_group_that_was_renamed_is_still_its_sets(site: Site, guest: Guest, name: str) -> None:
+    grouped(site, guest, name)
+    (group,) = groups(site)
+    with site.ceph.pool(POOL) as ioctx:
+        rbd.RBD().group_rename(ioctx, group, "by-hand")
+    assert set_of(site, guest, name)["complete"] is True
+    job = run(site, "VM.deleteConsistentSnapshot", guest.uuid, snapshotName=name)
+    assert job["status"] == "done", job.get("error")
+    assert nothing_left(site, guest, name)

@@ -22,7 +22,7 @@ NOWHERE = FileSystem("/run", ())
     ("thaw", "frozen", "mounted", "targets", "consistency", "reason"),
     [
         (INTACT, 2, [ROOT, DATA], {"vda", "vdb"}, "filesystem", "2 file systems"),
-        (INTACT, 2, [ROOT, DATA], {"vdc"}, "filesystem", "1 file systems"),
+        (INTACT, 2, [ROOT, DATA], {"vdc"}, "filesystem", "1 file system on these disks was"),
         (INTACT, 3, [ROOT, DATA], {"vda"}, "filesystem", "frozen throughout"),
         (BROKEN, 2, [ROOT, DATA], {"vda"}, "crash", "the lease ran out"),
         (INTACT, 2, None, {"vda"}, "crash", "did not tell"),

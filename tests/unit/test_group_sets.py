@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -140,17 +140,80 @@ def test_clones_of_a_group_are_copies(host: Host) -> None:
     assert job.status == "done", job.error
     assert host.asked()[-2:] == ["copy_snapshot", "copy_snapshot"]
     assert {"new-web-root", "new-web-data"} <= set(host.images)
+    assert host.intents_on_disk() == []
 
 
-def test_a_note_that_names_another_sets_group_is_not_believed(host: Host) -> None:
-    job = host.make()
-    group = f"virtceph-{job.result.set_id}"
-    for image in IMAGES:
-        note = host.storage.one.images.set_notes[image, group]
-        note["setID"] = str(UUID(int=7))
-    assert [found.complete for found in host.sets.listed(VM)] == [False]
-    host.run(lambda ident: host.sets.delete(DeleteRequest(VM, "nightly"), ident))
-    assert group in host.groups()
+def test_of_two_requests_for_one_copy_the_second_is_refused(host: Host) -> None:
+    host.make()
+    second = uuid4()
+    copy = host.worker._copy_snapshot
+
+    def ask_again(*args: Any, **named: Any) -> None:
+        host.worker._copy_snapshot = copy  # type: ignore[method-assign]
+        host.sets.restore(RestoreRequest(VM, "nightly", "clones", "new-", None), second)
+        until(lambda: host.job(second).status == "failed")
+        copy(*args, **named)
+
+    host.worker._copy_snapshot = ask_again  # type: ignore[method-assign]
+    assert restore(host, "clones", "new-").status == "done"
+    assert "Volume exists: new-web-root" in str(host.job(second).error)
+    assert {"new-web-root", "new-web-data"} <= set(host.images)
+
+
+@pytest.mark.parametrize("outcome", [errors.CephUnavailable("no answer"), NoReply(begun=False)])
+def test_copies_are_all_made_or_none_and_no_part_is_left(host: Host, outcome: Any) -> None:
+    host.make()
+    host.worker.failing["copy_snapshot", "web-data"] = outcome
+    assert restore(host, "clones", "new-").status == "failed"
+    assert set(host.images) == set(IMAGES)
+    # Whether the part of the one that failed is there nobody can tell: it is removed.
+    assert [name for name in host.worker.made("remove") if name.startswith(".virtceph-")]
+    assert host.intents_on_disk() == []
+
+
+def test_a_part_that_cannot_be_removed_is_on_record_until_it_is(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("virtceph.host.names._LOOK_AGAIN_S", 0.01)
+    monkeypatch.setattr("virtceph.host.names._SWEEP_S", 0.2)
+    host.make()
+    host.worker.failing["copy_snapshot", "web-data"] = NoReply(begun=False)
+    remove = host.worker._remove
+
+    def refuse(name: str) -> None:
+        if name.startswith(".virtceph-"):
+            raise errors.VolumeInUse(name, ["10.0.1.9:0/1"])
+        remove(name)
+
+    host.worker._remove = refuse  # type: ignore[method-assign]
+    assert restore(host, "clones", "new-").status == "failed"
+    assert len(host.intents_on_disk()) == 1
+    until(lambda: host.intents_on_disk() == [])
+
+
+@pytest.mark.parametrize("method", ["group", "parallel"])
+def test_a_set_whose_snapshots_are_called_otherwise_by_now_is_still_whole(
+    host: Host, method: str
+) -> None:
+    asked = SetRequest(VM, "nightly", ("vda", "vdb"), "required", 5.0, None, None, method)
+    host.run(lambda ident: host.sets.create(asked, ident))
+    images = host.storage.one.images
+    if method == "group":
+        ((old, group),) = list(images.groups.items())
+        images.groups = {"by-hand": group}
+        group.snapshot = "other"
+        for image in IMAGES:
+            images.set_notes[image, "by-hand"] = images.set_notes.pop((image, old))
+    else:
+        for image in IMAGES:
+            images.by_name[image]["other"] = images.by_name[image].pop("nightly")
+            images.set_notes[image, "other"] = images.set_notes.pop((image, "nightly"))
+    (listed,) = host.sets.listed(VM)
+    assert (listed.snapshot_name, listed.complete) == ("nightly", True)
+    job = host.run(lambda ident: host.sets.delete(DeleteRequest(VM, "nightly"), ident))
+    assert job.status == "done", job.error
+    assert images.groups == {}
+    assert all(snapshots == {} for snapshots in host.images.values())
 
 
 @pytest.mark.parametrize(

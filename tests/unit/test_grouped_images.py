@@ -32,6 +32,7 @@ class FakeCeph:
     members: set[str] = field(default_factory=set)
     images: list[str] = field(default_factory=list)
     made: bool = False
+    group_of: dict[str, str] = field(default_factory=dict)
 
     def image(self, _ioctx: Any, name: str, **_options: Any) -> FakeImage:
         if name.startswith(".virtceph-") or name == "new":
@@ -43,8 +44,8 @@ class FakeCeph:
             group_create=lambda _ioctx, name: self._do("made the group", name, self.groups.add),
             group_remove=lambda _ioctx, name: self._do("removed it", name, self.groups.remove),
             group_list=lambda _ioctx: sorted(self.groups),
-            remove=self._no_image,
-            rename=lambda _ioctx, _old, new: self._do("renamed", new, self.images.append),
+            remove=self._remove,
+            rename=self._rename,
         )
 
     def group(self, _ioctx: Any, _name: str) -> Any:
@@ -63,8 +64,13 @@ class FakeCeph:
         self.steps.append(f"{step} {name}")
         act(name)
 
-    def _no_image(self, _ioctx: Any, name: str) -> None:
-        raise rbd.ImageNotFound(f"no {name}", errno.ENOENT)
+    def _rename(self, _ioctx: Any, _old: str, new: str) -> None:
+        if new in self.images:
+            raise rbd.ImageExists(f"{new} exists", errno.EEXIST)
+        self._do("renamed", new, self.images.append)
+
+    def _remove(self, _ioctx: Any, name: str) -> None:
+        self.steps.append(f"removed {name}")
 
 
 @dataclass
@@ -91,6 +97,9 @@ class FakeImage:
 
     def watchers_list(self) -> list[dict[str, Any]]:
         return [{"id": client, "addr": "10.0.1.2:0/1"} for client in self.ceph.watchers]
+
+    def group(self) -> dict[str, Any]:
+        return {"pool": -1, "name": self.ceph.group_of.get(self.name, "")}
 
     def features(self) -> int:
         return 61
@@ -168,6 +177,15 @@ def test_an_owner_that_does_not_answer_joins_no_group(
     assert ceph.steps == []
 
 
+def test_an_image_of_another_group_is_told_before_there_is_one(
+    ceph: FakeCeph, images: GroupedImages
+) -> None:
+    ceph.group_of["web-data"] = "backup"
+    with pytest.raises(errors.OperationNotSupported, match=r"web-data .* in the group backup"):
+        images.join_group(GROUP, "nightly", MEMBERS)
+    assert ceph.steps == []
+
+
 def test_an_owner_that_does_not_answer_loses_no_lock(ceph: FakeCeph, images: GroupedImages) -> None:
     images.join_group(GROUP, "nightly", MEMBERS)
     ceph.silent.add(OWNER)
@@ -217,10 +235,15 @@ def test_no_group_is_rolled_back_under_its_users(ceph: FakeCeph, images: Grouped
 
 def test_a_copy_gets_its_name_when_it_is_whole(ceph: FakeCeph, images: GroupedImages) -> None:
     ceph.made = True
-    images.copy_snapshot("web-root", "nightly", 4, GROUP, "new")
-    copied, *named = ceph.steps
-    assert copied.startswith("copied .virtceph-copy-")
-    assert named == ["begun", "renamed new"]
+    images.copy_snapshot("web-root", "nightly", 4, GROUP, ".virtceph-part", "new")
+    assert ceph.steps == ["copied .virtceph-part", "begun", "renamed new"]
+
+
+def test_a_copy_that_fails_leaves_no_part(ceph: FakeCeph, images: GroupedImages) -> None:
+    ceph.made, ceph.images = True, ["new"]
+    with pytest.raises(errors.VolumeExists):
+        images.copy_snapshot("web-root", "nightly", 4, GROUP, ".virtceph-part", "new")
+    assert ceph.steps == ["copied .virtceph-part", "begun", "removed .virtceph-part"]
 
 
 @pytest.mark.parametrize(
@@ -232,5 +255,5 @@ def test_nothing_is_copied_from_another_snapshot_or_over_another_image(
 ) -> None:
     ceph.made = True
     with pytest.raises(error):
-        images.copy_snapshot("web-root", "nightly", number, GROUP, name)
+        images.copy_snapshot("web-root", "nightly", number, GROUP, ".virtceph-part", name)
     assert ceph.steps == []

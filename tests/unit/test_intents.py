@@ -180,6 +180,25 @@ def test_a_name_that_is_being_made_is_left_to_its_maker(
     assert len(list(folder.glob("*.json"))) == 1
 
 
+def test_a_snapshot_of_another_set_stays(folder: Path, domain: FakeStorageDomain) -> None:
+    """One that was made under the same name when an earlier attempt had been given up."""
+    left = intent(ROOT, DATA)
+    Intents(folder).put(left)
+    for planned in (ROOT, DATA):
+        there(domain, planned, left.at_s + 110, set_note={"setID": str(UUID(int=3))})
+    clear(folder, domain)
+    assert all("nightly" in snapshots for snapshots in domain.images.by_name.values())
+    assert list(folder.glob("*.json")) == []
+
+
+def test_a_part_of_a_copy_is_removed(folder: Path, domain: FakeStorageDomain) -> None:
+    Intents(folder).put(intent(Planned(FSID, "vms", "", ".virtceph-part", ""), is_set=False))
+    domain.images.by_name[".virtceph-part"] = {}
+    clear(folder, domain)
+    assert ".virtceph-part" not in domain.images.by_name
+    assert list(folder.glob("*.json")) == []
+
+
 # --- groups ---
 
 GROUP = f"virtceph-{IDENT}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -78,7 +79,10 @@ def image() -> FakeImage:
 @pytest.fixture
 def images(image: FakeImage) -> OwnedImages:
     cluster: Any = SimpleNamespace(
-        spec=SimpleNamespace(user="virtceph"), client_id=OURS, ioctx=lambda _pool: image
+        spec=SimpleNamespace(user="virtceph"),
+        client_id=OURS,
+        ioctx=lambda _pool: image,
+        using=contextlib.nullcontext,
     )
     handles: Any = {(POOL, "web-root"): image}
     return OwnedImages(cluster, POOL, handles, lambda: image.steps.append("begun"))

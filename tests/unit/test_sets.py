@@ -294,6 +294,16 @@ def test_what_could_not_be_undone_is_tried_again_and_kept_for_the_next_daemon(ho
     assert len(host.intents_on_disk()) == 1
 
 
+def test_the_intent_of_what_could_not_be_undone_ends_when_all_of_it_is(host: Host) -> None:
+    host.worker.outcomes.update({image: NoReply() for image in ("web-root", "web-data")})
+    assert host.make().status == "failed"
+    first, second = host.storage.one.afterwards
+    first()
+    assert len(host.intents_on_disk()) == 1
+    second()
+    assert host.intents_on_disk() == []
+
+
 def test_a_bug_leaves_no_guest_frozen_and_its_intent_behind(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

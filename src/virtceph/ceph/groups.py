@@ -8,8 +8,7 @@ group without them, follows an image that is renamed, and goes with the group (s
 from __future__ import annotations
 
 import contextlib
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,7 +18,13 @@ from virtceph.ceph.faults import ceph_faults
 from virtceph.ceph.snapshotlist import number_of
 from virtceph.ceph.snapshots import OwnedImages, forget
 from virtceph.ceph.spec import PoolSpec
-from virtceph.errors import NoSuchSnapshot, NoSuchVolume, OperationNotSupported, VolumeExists
+from virtceph.errors import (
+    NoSuchSnapshot,
+    NoSuchVolume,
+    OperationNotSupported,
+    VirtcephError,
+    VolumeExists,
+)
 
 # The pool and the name of each image of a group. Their namespace is the group's.
 Members = list[tuple[str, str]]
@@ -36,6 +41,7 @@ class GroupedImages(OwnedImages):
             OperationNotSupported: an image is in a group already.
         """
         self._on_each(members, lambda images, name: images.require_ready(name, snapshot))
+        self._on_each(members, lambda images, name: images.require_ungrouped(name))
         with ceph_faults("make the group", self._user):
             rbd.RBD().group_create(self._ioctx, group)
         for pool, name in members:
@@ -111,29 +117,36 @@ class GroupedImages(OwnedImages):
             rbd.Group(self._ioctx, group).rollback_to_snap(snapshot)
 
     def copy_snapshot(
-        self, name: str, snapshot: str, snap_id: int, group: str, new_name: str
+        self, name: str, snapshot: str, snap_id: int, group: str, part: str, new_name: str
     ) -> None:
         """Make an image in the same pool that holds what a part of a group's snapshot holds: librbd 16 cannot
-        clone it. It has another name until it is whole; `on_begin` is called before it gets its own. Its
-        length has no bound. Source: rbd_copy4.
+        clone it. It is called `part`, a name of this request's own, until it is whole; `on_begin` is called
+        before it gets its own. Its length has no bound. Source: rbd_copy4.
 
         Raises:
             NoSuchVolume, NoSuchSnapshot, VolumeExists, VolumeInUse, CephUnavailable
         """
-        part = f".virtceph-copy-{uuid.uuid5(uuid.NAMESPACE_OID, new_name)}"
         self.require_no_image(new_name)
         with self.opened(name) as image, ceph_faults("copy the snapshot", self._user):
             if number_of(image, snapshot, group) != snap_id:
                 raise NoSuchSnapshot(name, snapshot)
-            # Of a copy that ended with its worker.
-            with contextlib.suppress(NoSuchVolume):
-                self.remove(part)
             # Reads through an open handle; rbd_deep_copy aborts the process on a group's snapshot.
             image.set_snap_by_id(snap_id)
-            image.copy(self._ioctx, part, data_pool=self._data_pool(image, image.features()))
-        self._on_begin()
-        with ceph_faults("name the copy", self._user, exists=VolumeExists(new_name)):
-            rbd.RBD().rename(self._ioctx, part, new_name)
+            data_pool = self._data_pool(image, image.features())
+            with self._removed_if_not_whole(part):
+                image.copy(self._ioctx, part, data_pool=data_pool)
+                self._on_begin()
+                with ceph_faults("name the copy", self._user, exists=VolumeExists(new_name)):
+                    rbd.RBD().rename(self._ioctx, part, new_name)
+
+    @contextlib.contextmanager
+    def _removed_if_not_whole(self, part: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(VirtcephError):
+                self.remove(part)
+            raise
 
     def _join(self, group: str, pool: str, name: str) -> None:
         taken = OperationNotSupported(
@@ -144,6 +157,14 @@ class GroupedImages(OwnedImages):
             "put the image into the group", self._user, exists=taken, not_found=missing
         ):
             rbd.Group(self._ioctx, group).add_image(self._in(pool)._ioctx, name)
+
+    def require_ungrouped(self, name: str) -> None:
+        """Return if an image is in no group. Raises NoSuchVolume, OperationNotSupported."""
+        with self.opened(name) as image, ceph_faults("look for its group", self._user):
+            group = image.group()["name"]
+        if group:
+            what = f"to put {name} into a group, as it is in the group {group}"
+            raise OperationNotSupported(what, "method=parallel")
 
     def part_of(self, group: str, snapshot: str, name: str) -> int | None:
         """The number of an image's part of a group's snapshot, if the image is there and has one.

@@ -211,6 +211,15 @@ class Images:
             return snapshots_of(image, of_groups=of_groups)
 
     @_in_use
+    def exists(self, name: str) -> bool:
+        """Whether there is such an image: False only if Ceph said so."""
+        try:
+            with self.opened(name):
+                return True
+        except NoSuchVolume:
+            return False
+
+    @_in_use
     def has_group(self, group: str) -> bool:
         """Whether the pool has a group of this name: False only if Ceph said so. Source: rbd_group_list."""
         with ceph_faults("list groups", self._user):

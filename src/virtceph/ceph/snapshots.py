@@ -6,7 +6,6 @@ request asks first whether the image's users answer, and runs where it can be ki
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 from collections.abc import Callable, Iterator
@@ -185,7 +184,7 @@ class OwnedImages(Images):
 
     def require_no_image(self, name: str) -> None:
         """Return if there is no image of that name. Raises VolumeExists."""
-        with contextlib.suppress(NoSuchVolume), self.opened(name):
+        if self.exists(name):
             raise VolumeExists(name)
 
     def require_unused(self, image: rbd.Image, name: str) -> None:

@@ -33,9 +33,9 @@ def judge(
         return Verdict("crash", f"the guest froze {frozen} of {len(mounted)} file systems")
     if not on_disks:
         return Verdict("crash", "no file system of the guest lies on these disks")
-    return Verdict(
-        "filesystem", f"{len(on_disks)} file systems on these disks were frozen throughout"
-    )
+    systems, were = ("system", "was") if len(on_disks) == 1 else ("systems", "were")
+    reason = f"{len(on_disks)} file {systems} on these disks {were} frozen throughout"
+    return Verdict("filesystem", reason)
 
 
 def not_frozen_by_us(before: str, after: str, why: str | None, window: Window | None) -> Verdict:

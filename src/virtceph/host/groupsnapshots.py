@@ -11,7 +11,7 @@ from virtceph.ceph.snapshotlist import group_name
 from virtceph.ceph.spec import PoolSpec
 from virtceph.ceph.workers import Call, NoReply, Outcome
 from virtceph.host.drives import RbdDrive
-from virtceph.host.names import SnapshotNames
+from virtceph.host.names import SnapshotNames, Then, nothing
 from virtceph.host.rbdsnapshots import AFTERWARDS_S, Outcomes, RbdSnapshots
 from virtceph.host.setnotes import FoundSet
 from virtceph.host.storage import StorageDomain
@@ -26,14 +26,19 @@ def group_call(
 
 
 def give_up_group(
-    home: StorageDomain, names: SnapshotNames, removal: Call, timeout_s: float
+    home: StorageDomain,
+    names: SnapshotNames,
+    removal: Call,
+    timeout_s: float,
+    then: Then = nothing,
 ) -> None:
-    """Have a group removed by `removal` as soon as that can be done. Does not wait."""
+    """Have a group removed by `removal` as soon as that can be done; `then` is called. Does not wait."""
     group, snapshot = removal.arguments["group"], removal.arguments["snapshot"]
     names.give_up(
         home.snapshot_name(group, snapshot),
         lambda: home.images.has_group(group),
         lambda: home.workers.run([removal], timeout_s)[0],
+        then,
     )
 
 
@@ -43,7 +48,8 @@ def run_on_group(found: FoundSet, group: str, operation: str, timeout_s: float) 
         gone = next(disk.pool for disk in found.note.disks if disk.pool is not None)
         return errors.CephUnavailable(f"no storage domain of the group's pool {gone} is connected")
     members = [(member.domain.pool.pool, member.image) for member in found.members]
-    call = group_call(operation, found.home.pool, group, found.note.snapshot_name, members)
+    snapshot = found.members[0].snapshot.name
+    call = group_call(operation, found.home.pool, group, snapshot, members)
     try:
         return found.home.workers.run([call], timeout_s)[0]
     except errors.VirtcephError as error:
@@ -82,7 +88,8 @@ class GroupSnapshots(RbdSnapshots):
     def _give_up(self, late: list[RbdDrive]) -> None:
         if late:
             home = self._drives[0].domain
-            give_up_group(home, self._names, self._call("remove_group"), self._timeout_s)
+            removal = self._call("remove_group")
+            give_up_group(home, self._names, removal, self._timeout_s, self.settle)
 
     def _call(self, operation: str, **more: Any) -> Call:
         home, snapshot = self._drives[0].domain.pool, self._drives[0].snapshot

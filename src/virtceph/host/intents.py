@@ -28,7 +28,7 @@ _SUFFIX = ".json"
 
 @dataclass(frozen=True)
 class Planned:
-    """One RBD snapshot that a job is about to make."""
+    """One RBD snapshot that a job is about to make; without `snapshot`, an image."""
 
     fsid: UUID
     pool: str

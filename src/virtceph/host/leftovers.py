@@ -8,9 +8,10 @@ import time
 from virtceph import errors
 from virtceph.ceph.snapshotlist import Snapshot
 from virtceph.ceph.workers import Call, NoReply
+from virtceph.host.cloning import remove_images
 from virtceph.host.groupsnapshots import give_up_group, group_call
 from virtceph.host.intents import Intent, Intents, Planned
-from virtceph.host.names import SnapshotNames
+from virtceph.host.names import SnapshotNames, nothing
 from virtceph.host.storage import StorageDomain
 from virtceph.log import facts
 
@@ -52,6 +53,10 @@ class Leftovers:
                 self._intents.settled(intent)
 
     def _remove(self, domain: StorageDomain, intent: Intent, deadline_s: float) -> None:
+        if not all(planned.snapshot for planned in intent.snapshots):
+            images = [(domain, planned.image) for planned in intent.snapshots]
+            remove_images(images, self._names, nothing)
+            return
         if intent.group is not None:
             self._remove_group(domain, intent, intent.group, deadline_s)
             return
@@ -126,6 +131,8 @@ def _is_finished(intent: Intent, snapshot: Snapshot) -> bool:
 
 def _is_of(intent: Intent, snapshot: Snapshot) -> bool:
     """Whether the snapshot can be the one that was intended, and not a later one of that name."""
+    if snapshot.set_note is not None and snapshot.set_note.get("setID") != str(intent.id):
+        return False
     return -_BEFORE_S <= snapshot.created_at_s - intent.at_s <= _AFTER_S
 
 

@@ -23,6 +23,11 @@ _SWEEP_S = 90.0
 _LOOK_AGAIN_S = 3.0
 
 Name = tuple[str, str, str]
+Then = Callable[[], None]
+
+
+def nothing() -> None:
+    """What comes after what needs nothing afterwards."""
 
 
 class SnapshotNames:
@@ -57,13 +62,25 @@ class SnapshotNames:
             with self._lock:
                 self._making.difference_update(names)
 
-    def give_up(self, name: Name, exists: Callable[[], bool], remove: Callable[[], object]) -> None:
-        """Undo the snapshot if it appears later. Does not wait; the name is taken meanwhile."""
+    def give_up(
+        self,
+        name: Name,
+        exists: Callable[[], bool],
+        remove: Callable[[], object],
+        then: Then = nothing,
+    ) -> None:
+        """Undo the snapshot if it appears later; `then` is called when it no longer will. Does not wait; the
+        name is taken meanwhile."""
         with self._lock:
             self._given_up.add(name)
-        threading.Thread(
-            target=self._sweep, args=(name, exists, remove), name="sweep-snapshot", daemon=True
-        ).start()
+
+        def sweep() -> None:
+            self._sweep(name, exists, remove)
+            then()
+            with self._lock:
+                self._given_up.discard(name)
+
+        threading.Thread(target=sweep, name="sweep-snapshot", daemon=True).start()
 
     def _sweep(self, name: Name, exists: Callable[[], bool], remove: Callable[[], object]) -> None:
         end_s = time.monotonic() + _SWEEP_S
@@ -78,5 +95,18 @@ class SnapshotNames:
                     log.warning("%s %s", told, facts(of=name[1], snapshot=name[2], outcome=outcome))
             except VirtcephError as error:
                 log.warning("late snapshot? %s", facts(of=name[1], snapshot=name[2], reason=error))
-        with self._lock:
-            self._given_up.discard(name)
+
+
+def after_all(count: int, act: Then) -> Then:
+    """A function whose call number `count` calls `act`."""
+    lock, calls = threading.Lock(), 0
+
+    def called() -> None:
+        nonlocal calls
+        with lock:
+            calls += 1
+            last = calls == count
+        if last:
+            act()
+
+    return called

@@ -15,7 +15,7 @@ from virtceph.ceph.workers import Call, NoReply, Outcome, WorkerProcess
 from virtceph.host.consistency import Verdict
 from virtceph.host.drives import RbdDrive
 from virtceph.host.intents import Intents, Planned, new_intent
-from virtceph.host.names import SnapshotNames
+from virtceph.host.names import SnapshotNames, after_all
 from virtceph.host.sidebyside import failure_of, may_be_made, on_all
 from virtceph.host.storage import StorageDomain
 from virtceph.log import facts
@@ -101,7 +101,7 @@ class RbdSnapshots:
 
     def undo(self) -> None:
         """Remove the snapshots of this run. Blocks. What cannot be removed now, or may still appear, is
-        removed later (`names`), and its intent kept for a daemon after this one."""
+        removed later (`names`); until then its intent is kept, for a daemon after this one."""
         late = {drive.target: drive for drive in self._unanswered}
         for drive, outcome in self._remove_all():
             error = failure_of(outcome, drive.image, self._timeout_s)
@@ -160,8 +160,9 @@ class RbdSnapshots:
         return self._on_all("annotate_snapshot", arguments, AFTERWARDS_S)
 
     def _give_up(self, late: list[RbdDrive]) -> None:
+        then = after_all(len(late), self.settle)
         for drive in late:
-            drive.domain.give_up(self._names, drive.image, drive.snapshot, self._timeout_s)
+            drive.domain.give_up(self._names, drive.image, drive.snapshot, self._timeout_s, then)
 
     # --- inside ---
 

@@ -9,20 +9,16 @@ from uuid import UUID
 
 from virtceph import errors
 from virtceph.ceph.workers import Outcome
+from virtceph.host.cloning import Cloner
 from virtceph.host.groupsnapshots import run_on_group
 from virtceph.host.savedmemory import SavedMemory
 from virtceph.host.setnotes import FoundSet, Member
-from virtceph.host.sidebyside import failure_of, in_workers, may_be_made, on_all
+from virtceph.host.sidebyside import failure_of, in_workers, on_all
 from virtceph.log import facts
 from virtceph.schema import wire
 from virtceph.virt.xml import Domain
 
 log = logging.getLogger(__name__)
-
-# A clone is made in some rounds to the OSDs; its removal, empty as it is, as well.
-_CLONE_S = 60.0
-_COPY_S = float("inf")
-_MAX_NAME = 95
 
 
 @dataclass(frozen=True)
@@ -58,8 +54,8 @@ class RestoreResult:
 class Restorer:
     """Brings sets back. What a set's note names is done only to images that carry the note themselves."""
 
-    def __init__(self, memory: SavedMemory) -> None:
-        self._memory = memory
+    def __init__(self, memory: SavedMemory, cloner: Cloner) -> None:
+        self._memory, self._cloner = memory, cloner
 
     def check(self, asked: RestoreRequest, status: str) -> None:
         """What can be refused at once. Raises InvalidParameter, VMRunning."""
@@ -90,7 +86,9 @@ class Restorer:
         if found.missing:
             raise errors.NoSuchSnapshot(_image_of(found), asked.snapshot_name)
         if asked.into == "clones":
-            disks = self._clone(found, asked.clone_prefix or "")
+            prefix = asked.clone_prefix or ""
+            self._cloner.clone(asked.vm_id, found, prefix)
+            disks = [_restored(member, prefix + member.image) for member in found.members]
             result = RestoreResult(asked.snapshot_name, asked.into, disks)
         else:
             result = self._bring_back(asked, domain, found)
@@ -129,45 +127,13 @@ class Restorer:
             if users:
                 raise errors.VolumeInUse(member.image, users)
         # The cluster bounds each request; how many there are grows with the image.
-        if found.note.group is not None:
-            outcome = run_on_group(found, found.note.group, "roll_back_group", float("inf"))
+        if found.group is not None:
+            outcome = run_on_group(found, found.group, "roll_back_group", float("inf"))
             outcomes = [(found.members[0], outcome)]
         else:
             outcomes = on_all(found.members, "roll_back", _snapshot, in_workers(float("inf")))
         _raise_first(outcomes, float("inf"))
         return [_restored(member, member.image) for member in found.members]
-
-    def _clone(self, found: FoundSet, prefix: str) -> list[RestoredDisk]:
-        for member in found.members:
-            if len(prefix + member.image) > _MAX_NAME:
-                expected = f"a prefix that leaves names of at most {_MAX_NAME} characters"
-                raise errors.InvalidParameter("clonePrefix", expected)
-
-        group = found.note.group
-
-        def arguments(member: Member) -> dict[str, Any]:
-            of_group = {} if group is None else {"group": group}
-            return {**_snapshot(member), **of_group, "new_name": prefix + member.image}
-
-        # librbd 16 cannot clone what a group holds, and a copy takes as long as the image is large.
-        operation, timeout_s = ("clone", _CLONE_S) if group is None else ("copy_snapshot", _COPY_S)
-        outcomes = on_all(found.members, operation, arguments, in_workers(timeout_s))
-        try:
-            _raise_first(outcomes, timeout_s)
-        except errors.VirtcephError:
-            _unclone([m for m, outcome in outcomes if may_be_made(outcome)], prefix)
-            raise
-        return [_restored(member, prefix + member.image) for member in found.members]
-
-
-def _unclone(made: list[Member], prefix: str) -> None:
-    def arguments(member: Member) -> dict[str, Any]:
-        return {"name": prefix + member.image}
-
-    for member, outcome in on_all(made, "remove", arguments, in_workers(_CLONE_S)):
-        error = failure_of(outcome, member.image, _CLONE_S)
-        if error is not None and not isinstance(error, errors.NoSuchVolume):
-            log.error("clone not removed %s", facts(image=prefix + member.image, reason=error))
 
 
 def _raise_first(outcomes: list[tuple[Member, Outcome]], timeout_s: float) -> None:

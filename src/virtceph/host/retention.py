@@ -29,7 +29,7 @@ class Keep:
     def require_any(self) -> None:
         """Refuse to keep nothing at all. Raises InvalidParameter."""
         if not any(vars(self).values()):
-            expected = "with keepDaily, keepWeekly or keepMonthly at least one that keeps something"
+            expected = "how many to keep; or one of keepDaily, keepWeekly and keepMonthly"
             raise errors.InvalidParameter("keepLast", expected)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from virtceph import errors
-from virtceph.ceph.snapshotlist import Snapshot, group_name
+from virtceph.ceph.snapshotlist import Snapshot
 from virtceph.host.storage import StorageDomain, StorageDomains
 from virtceph.schema import wire
 from virtceph.virt.xml import Disk, Domain
@@ -81,11 +81,6 @@ class SetNote:
     disks: tuple[SetDisk, ...]
     fsids: tuple[str, ...]
     method: str = "parallel"
-
-    @property
-    def group(self) -> str | None:
-        """The RBD group that holds its snapshots."""
-        return group_name(self.set_id) if self.method == "group" else None
 
     def told(self, missing: list[MissingDisk]) -> SnapshotSet:
         """The set for callers, with what is missing of it."""
@@ -176,6 +171,11 @@ class FoundSet:
     missing: list[MissingDisk]
     home: StorageDomain | None
 
+    @property
+    def group(self) -> str | None:
+        """The RBD group that holds its snapshots, as it is called by now."""
+        return self.members[0].snapshot.group if self.members else None
+
     def told(self) -> SnapshotSet:
         return self.note.told(self.missing)
 
@@ -245,10 +245,9 @@ def _snapshots(
 
 
 def _own(note: SetNote, snapshots: list[Snapshot]) -> Snapshot | None:
-    """The image's snapshot that says itself that it is of this set."""
+    """The image's snapshot that says itself that it is of this set, whatever it is called by now."""
     for snapshot in snapshots:
-        named = (snapshot.name, snapshot.group) == (note.snapshot_name, note.group)
-        if named and snapshot.set_note is not None:
+        if snapshot.set_note is not None and (snapshot.group is None) == (note.method != "group"):
             own = read_note(snapshot.set_note)
             if own is not None and (own.set_id, own.vm_id) == (note.set_id, note.vm_id):
                 return snapshot

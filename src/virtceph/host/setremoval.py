@@ -67,14 +67,14 @@ def prune_sets(vm_id: UUID, sets: list[FoundSet], timeout_s: float) -> None:
 
 
 def _remove(one: FoundSet, timeout_s: float) -> list[tuple[Member, Outcome]]:
-    if one.note.group is None or not one.members:
+    if one.group is None:
         return on_all(one.members, "remove_snapshot", _arguments, in_workers(timeout_s))
-    outcome = run_on_group(one, one.note.group, "remove_group", timeout_s)
+    outcome = run_on_group(one, one.group, "remove_group", timeout_s)
     return [(member, outcome) for member in one.members]
 
 
 def _require_unprotected(one: FoundSet) -> None:
-    if one.note.group is not None:
+    if one.group is not None:
         return  # librbd protects no snapshot of a group
     for member in one.members:
         with contextlib.suppress(errors.NoSuchSnapshot, errors.NoSuchVolume):  # gone since

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from uuid import UUID
 
 from virtceph import errors
@@ -14,56 +14,18 @@ from virtceph.ceph.cluster import Caps, Cluster
 from virtceph.ceph.images import Images
 from virtceph.ceph.spec import ClusterSpec, PoolSpec
 from virtceph.ceph.workers import Call, WorkerPool
-from virtceph.host.names import Name, SnapshotNames
+from virtceph.host.names import Name, SnapshotNames, Then, nothing
+from virtceph.host.storageinfo import (
+    Settings,
+    StorageDomainConnected,
+    StorageDomainInfo,
+    StorageDomainStats,
+)
 from virtceph.log import facts
-from virtceph.schema import wire
 from virtceph.sensitive import Sensitive
 from virtceph.virt.xml import RbdSource
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a caller says of a storage domain."""
-
-    storage_domain_id: UUID
-    name: str
-    monitors: tuple[str, ...]
-    user: str
-    secret_uuid: UUID
-    pool: str
-    namespace: str
-
-
-@wire("StorageDomainInfo")
-@dataclass(frozen=True)
-class StorageDomainInfo(Settings):
-    """The settings of a connected storage domain, and its cluster."""
-
-    fsid: UUID
-
-
-wire("CapsReport")(Caps)
-
-
-@wire("StorageDomainConnected")
-@dataclass(frozen=True)
-class StorageDomainConnected:
-    fsid: UUID
-    reachable: bool
-    caps: Caps
-
-
-@wire("StorageDomainStats")
-@dataclass(frozen=True)
-class StorageDomainStats:
-    reachable: bool
-    latency_s: float | None = None
-    capacity_bytes: int | None = None
-    used_bytes: int | None = None
-    health: str | None = None
-    reason: str | None = None
 
 
 class StorageDomain:
@@ -96,13 +58,21 @@ class StorageDomain:
         with contextlib.suppress(errors.NoSuchPool):  # they answered; a new pool has no figures yet
             self.cluster.pool_stats(self.pool)
 
-    def give_up(self, names: SnapshotNames, image: str, snapshot: str, timeout_s: float) -> None:
+    def give_up(
+        self,
+        names: SnapshotNames,
+        image: str,
+        snapshot: str,
+        timeout_s: float,
+        then: Then = nothing,
+    ) -> None:
         """Have a snapshot that was asked for and not answered undone, should it appear. Does not wait."""
         call = Call("remove_snapshot", self.pool, {"name": image, "snapshot": snapshot})
         names.give_up(
             self.snapshot_name(image, snapshot),
             lambda: self.images.has_snapshot(image, snapshot),
             lambda: self.workers.run([call], timeout_s)[0],
+            then,
         )
 
     def close(self) -> None:

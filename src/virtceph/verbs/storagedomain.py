@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from virtceph.host.host import Host
-from virtceph.host.storage import (
+from virtceph.host.storageinfo import (
     Settings,
     StorageDomainConnected,
     StorageDomainInfo,
