@@ -69,7 +69,7 @@ class Cloner:
         ident = uuid4()
 
         def part(member: Member) -> str:
-            return f".virtceph-{ident}-{member.disk.disk}"
+            return f".virtceph-{ident}-{found.members.index(member)}"
 
         def arguments(member: Member) -> dict[str, Any]:
             names = {"part": part(member), "new_name": prefix + member.image}
