@@ -33,7 +33,8 @@ def mount_over_leases(daemon: Daemon, options: str) -> Path:
     folder = daemon.folder / "run/leases"
     folder.mkdir(exist_ok=True)
     options = f"mode=700,uid={account.uid},gid={account.gid},{options}"
-    enter = ["nsenter", "--mount", "--target", str(daemon.pid)]
+    # Its root too, which is not the namespace's where the tests run in a chroot.
+    enter = ["nsenter", "--mount", "--root", "--target", str(daemon.pid)]
     subprocess.run([*enter, "mount", "-t", "tmpfs", "-o", options, "leases", folder], check=True)
     return Path(f"/proc/{daemon.pid}/root{folder}")
 
