@@ -1,6 +1,8 @@
 """The demo's last act: whoever is killed, the guest is thawed in time; and what eight disks cost."""
 
 import contextlib
+import os
+import signal
 import subprocess
 import time
 import uuid
@@ -111,7 +113,7 @@ def _end(script: subprocess.Popen[str]) -> None:
     script.wait()
     for child in children:
         with contextlib.suppress(ProcessLookupError):
-            subprocess.run(["kill", "-KILL", child], check=False)
+            os.kill(int(child), signal.SIGKILL)
 
 
 def _shell_window_s(on: Site, guest: Guest, images: list[str]) -> float:
