@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import libvirt
 import pytest
 
 from tests.integration.recorder import Recording, RecordingClient
+from tests.lab import user
 from tests.lab.ceph import CephCluster
 from tests.lab.daemon import Daemon, Settings
 from tests.lab.domain_xml import GuestSpec, RbdDisk
@@ -245,6 +247,16 @@ def rough(
     yield made
     libvirtd.stop()
     ceph.stop()
+
+
+@pytest.fixture
+def folder(exchange: Path) -> Path:
+    """A folder of this test under the exchange directory, as the daemon's user would make it."""
+    made = exchange / f"test-{uuid.uuid4().hex[:8]}"
+    made.mkdir(mode=0o711)
+    account = user.ensure()
+    os.chown(made, account.uid, account.gid)
+    return made
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 import uuid
@@ -19,7 +18,6 @@ from tests.integration.migrating import migrating
 from tests.integration.recorder import RecordingClient, error_of
 from tests.integration.stall import stalled
 from tests.integration.test_freeze import guest_says
-from tests.lab import user
 from tests.lab.daemon import Daemon
 from tests.lab.domain_xml import FileDisk, GuestSpec, RbdDisk
 from tests.lab.guest import Guest
@@ -203,16 +201,6 @@ def test_a_set_that_comes_too_late_is_undone_at_once(site: Site, vm: Guest, name
 
 
 # --- file disks and memory ---
-
-
-@pytest.fixture
-def folder(exchange: Path) -> Path:
-    """A folder of this test under the exchange directory, as the daemon's user would make it."""
-    made = exchange / f"test-{uuid.uuid4().hex[:8]}"
-    made.mkdir(mode=0o711)
-    account = user.ensure()
-    os.chown(made, account.uid, account.gid)
-    return made
 
 
 @pytest.fixture

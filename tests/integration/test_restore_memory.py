@@ -18,7 +18,6 @@ from tests.integration.recorder import error_of
 from tests.integration.test_consistent_snapshot import (
     create,
     error_of_job,
-    folder,
     images,
     run,
     stop,
@@ -27,8 +26,6 @@ from tests.integration.test_freeze import guest_says
 from tests.lab.guest import Guest
 from tests.lab.inspect_image import examine_image
 from tests.lab.stack import POOL
-
-__all__ = ["folder"]
 
 VERB = "VM.restoreConsistentSnapshot"
 NAME = "asleep"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 import uuid
@@ -18,7 +17,6 @@ from tests.integration.migrating import migrating
 from tests.integration.recorder import error_of
 from tests.integration.stall import stalled
 from tests.integration.test_freeze import guest_says
-from tests.lab import user
 from tests.lab.domain_xml import FileDisk
 from tests.lab.guest import Guest
 from tests.lab.inspect_image import examine_image
@@ -180,16 +178,6 @@ def test_a_stalled_vm_fails_the_snapshot_and_is_not_cut_off(
 
 
 # --- file disks, memory ---
-
-
-@pytest.fixture
-def folder(exchange: Path) -> Path:
-    """A folder of this test under the exchange directory, as the daemon's user would make it."""
-    made = exchange / f"test-{uuid.uuid4().hex[:8]}"
-    made.mkdir(mode=0o711)
-    account = user.ensure()
-    os.chown(made, account.uid, account.gid)
-    return made
 
 
 @pytest.fixture
