@@ -8,8 +8,9 @@ import json
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ import rados
 import rbd
 
 from virtceph.ceph.faults import ceph_faults, errno_of
+from virtceph.ceph.monmap import Monitor, read_monitors
 from virtceph.ceph.spec import ClusterSpec, PoolSpec
 from virtceph.errors import (
     CephFailed,
@@ -30,6 +32,8 @@ from virtceph.errors import (
 _PROBE_OBJECT = ".virtceph-caps-probe"
 # Passes the address rule of `profile rbd` and is no address, so an allowed request changes nothing.
 _PROBE_ADDRESS = "none/0"
+# How long a client that was cut off stays so; the monitors' own default is an hour.
+BLOCKLISTED_S = 86400
 _KEY_HEAD = struct.Struct("<hIIh")
 
 
@@ -52,8 +56,9 @@ class PoolStats:
     latency_s: float
 
 
-def connect(spec: ClusterSpec) -> rados.Rados:
-    """A connected librados client. Blocks up to about `op_timeout_s`.
+def connect(spec: ClusterSpec, more: Mapping[str, str] = MappingProxyType({})) -> rados.Rados:
+    """A connected librados client, with `more` options than those that all have. Blocks up to about
+    `op_timeout_s`.
 
     No configuration file and no environment is read: a caller's ceph.conf could make librados open
     a log or an admin socket that hands out the key.
@@ -72,10 +77,17 @@ def connect(spec: ClusterSpec) -> rados.Rados:
         "rados_mon_op_timeout": timeout,
         "rados_osd_op_timeout": timeout,
         "rbd_default_clone_format": "2",
+        # Else whoever reads writes to the image's header once a minute, and looks like a writer.
+        "rbd_atime_update_interval": "0",
+        # A lock that is broken (see `eviction`) is broken for good: its owner may only be stalled, and
+        # must not write when it wakes. A client that starts again is another one to Ceph.
+        "rbd_blocklist_on_break_lock": "true",
+        "rbd_blocklist_expire_seconds": str(BLOCKLISTED_S),
         "admin_socket": "",
         "log_file": "",
         "log_to_stderr": "false",
         "err_to_stderr": "false",
+        **more,
     }
     try:
         client = rados.Rados(rados_id=spec.user, conf=options)
@@ -104,12 +116,18 @@ def _is_cephx_key(key: bytes) -> bool:
 class Cluster:
     """One connection, shared by the threads that work for one storage domain."""
 
-    def __init__(self, spec: ClusterSpec) -> None:
+    def __init__(
+        self, spec: ClusterSpec, options: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.spec = spec
-        self._client = connect(spec)
+        self._client = connect(spec, options)
         self.fsid = UUID(self._client.get_fsid())
         # The number by which the cluster knows this client, as a watcher and as a lock's owner.
         self.client_id = int(self._client.get_instance_id())
+        # Of the monitors, as they were told last.
+        self.addresses: frozenset[str] = frozenset()
+        # As Ceph writes it: `10.0.1.9:0/3072426656`.
+        self.address = str(self._client.get_addrs())
         self._lock = threading.Lock()
         self._ioctxs: dict[PoolSpec, rados.Ioctx] = {}
         self._users = 0
@@ -141,11 +159,21 @@ class Cluster:
         # One for each pair: setting the namespace of a shared context would move its other users.
         with self._lock:
             if pool not in self._ioctxs:
-                with ceph_faults("open the pool", self.spec.user, not_found=NoSuchPool(pool.pool)):
-                    ioctx = self._client.open_ioctx(pool.pool)
-                ioctx.set_namespace(pool.namespace)
-                self._ioctxs[pool] = ioctx
+                self._ioctxs[pool] = self.new_ioctx(pool)
             return self._ioctxs[pool]
+
+    def new_ioctx(self, pool: PoolSpec) -> rados.Ioctx:
+        """An I/O context of one's own, to be closed by its user. Blocks.
+
+        Raises:
+            NoSuchPool, CephUnavailable
+        """
+        with ceph_faults("open the pool", self.spec.user, not_found=NoSuchPool(pool.pool)):
+            ioctx = self._client.open_ioctx(pool.pool)
+        ioctx.set_namespace(pool.namespace)
+        # Else what is written to a full pool waits until its time-out, even a deletion.
+        ioctx.set_osdmap_full_try()
+        return ioctx
 
     def check(self, pool: PoolSpec) -> Caps:
         """Whether pool and namespace exist, and what the user may do there. Blocks; changes nothing.
@@ -185,15 +213,27 @@ class Cluster:
         """Room, health and latency. Blocks. Raises CephUnavailable, CephFailed."""
         with self.using():
             began_s = time.monotonic()
-            usage = self._answer(prefix="df", format="json")
+            usage = self.answer(prefix="df", format="json")
             latency_s = time.monotonic() - began_s
-            health = self._answer(prefix="health", format="json")["status"]
+            health = self.answer(prefix="health", format="json")["status"]
         for entry in usage["pools"]:
             if entry["name"] == pool.pool:
-                used = int(entry["stats"]["bytes_used"])
+                # What clients stored, as `max_avail` is what they may: `bytes_used` counts each copy.
+                used = int(entry["stats"]["stored"])
                 free = int(entry["stats"]["max_avail"])
                 return PoolStats(used + free, used, health, latency_s)
         raise NoSuchPool(pool.pool)
+
+    def monitors(self) -> tuple[Monitor, ...]:
+        """The monitors as the cluster has them now. Blocks. Source: the monitors' `mon dump`.
+
+        Raises:
+            CephUnavailable, CephFailed
+        """
+        with self.using():
+            monitors = read_monitors(self.answer(prefix="mon dump", format="json"))
+        self.addresses = frozenset(a for monitor in monitors for a in monitor.addresses())
+        return monitors
 
     def pool_name(self, pool_id: int) -> str:
         """The name of a pool by its number. Blocks."""
@@ -208,13 +248,24 @@ class Cluster:
             return errno_of(error), b""
         return abs(code), out
 
-    def _answer(self, **command: Any) -> Any:
+    def answer(self, **command: Any) -> Any:
+        """What the monitors answer a command, from JSON. Blocks. Raises CephUnavailable, CephFailed."""
         code, out = self._command(**command)
         if code == errno.ETIMEDOUT:
             raise CephUnavailable("the monitors did not answer in time")
         if code:
             raise CephFailed(str(command["prefix"]), code, "the monitors refused")
-        return json.loads(out)
+        # `osd blocklist ls` answers two documents; the first is the one that its name promises.
+        return json.JSONDecoder().raw_decode(out.decode())[0]
+
+    def tell(self, monitor: str, **command: Any) -> bytes | None:
+        """What one monitor itself answers; None when it does not, or refuses, as it does to all but
+        administrators. Blocks."""
+        try:
+            code, out, _ = self._client.mon_command(json.dumps(command), b"", target=monitor)
+        except rados.Error:
+            return None
+        return None if code else bytes(out)
 
     def close(self) -> None:
         """Let nobody in any more, and close the connection as soon as the last user is out. Blocks while

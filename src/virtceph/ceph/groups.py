@@ -15,14 +15,13 @@ from typing import Any
 import rbd
 
 from virtceph.ceph.faults import ceph_faults
-from virtceph.ceph.snapshotlist import number_of
-from virtceph.ceph.snapshots import OwnedImages, forget
+from virtceph.ceph.snapshotlist import forget, number_of
+from virtceph.ceph.snapshots import OwnedImages
 from virtceph.ceph.spec import PoolSpec
 from virtceph.errors import (
     NoSuchSnapshot,
     NoSuchVolume,
     OperationNotSupported,
-    VirtcephError,
     VolumeExists,
 )
 
@@ -114,7 +113,26 @@ class GroupedImages(OwnedImages):
                 images.require_unused(image, name)
         missing = NoSuchSnapshot(members[0][1], snapshot)
         with ceph_faults("roll the group back", self._user, not_found=missing):
-            rbd.Group(self._ioctx, group).rollback_to_snap(snapshot)
+            made = rbd.Group(self._ioctx, group)
+            try:
+                made.rollback_to_snap(snapshot)
+            except rbd.InvalidArgument:
+                # librbd from 17.2.8 and 18.2.5 on wants the group to have the members that it had then.
+                with self._members_again(group, members):
+                    made.rollback_to_snap(snapshot)
+
+    @contextlib.contextmanager
+    def _members_again(self, group: str, members: Members) -> Iterator[None]:
+        """Inside the block the images are in the group. Whoever is killed there leaves them in it; that
+        stands in the way of nothing of ours, and ends with the set or the next rollback."""
+        try:
+            for pool, name in members:
+                self._join(group, pool, name)
+            yield
+        finally:
+            for pool, name in members:
+                with contextlib.suppress(rbd.Error):
+                    rbd.Group(self._ioctx, group).remove_image(self._in(pool)._ioctx, name)
 
     def copy_snapshot(
         self, name: str, snapshot: str, snap_id: int, group: str, part: str, new_name: str
@@ -133,20 +151,11 @@ class GroupedImages(OwnedImages):
             # Reads through an open handle; rbd_deep_copy aborts the process on a group's snapshot.
             image.set_snap_by_id(snap_id)
             data_pool = self._data_pool(image, image.features())
-            with self._removed_if_not_whole(part):
+            with self.removed_if_not_whole(part):
                 image.copy(self._ioctx, part, data_pool=data_pool)
                 self._on_begin()
                 with ceph_faults("name the copy", self._user, exists=VolumeExists(new_name)):
                     rbd.RBD().rename(self._ioctx, part, new_name)
-
-    @contextlib.contextmanager
-    def _removed_if_not_whole(self, part: str) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            with contextlib.suppress(VirtcephError):
-                self.remove(part)
-            raise
 
     def _join(self, group: str, pool: str, name: str) -> None:
         taken = OperationNotSupported(

@@ -5,72 +5,60 @@ What is handed to an image's lock owner is in `snapshots`, for worker processes 
 
 from __future__ import annotations
 
-import errno
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import rados
 import rbd
 
+from virtceph.ceph.classrbd import sizes_of
+from virtceph.ceph.clones import Ancestry, Clone, ancestry, clones
 from virtceph.ceph.cluster import Cluster
-from virtceph.ceph.faults import ceph_faults, errno_of
+from virtceph.ceph.faults import ceph_faults
+from virtceph.ceph.imageinfo import (
+    FEATURES,
+    ImageInfo,
+    data_pool_of,
+    read_info,
+    used_bytes,
+    watchers_of,
+)
 from virtceph.ceph.owner import require_answers
-from virtceph.ceph.snapshotlist import Snapshot, epoch_s, is_users, snapshots_of
+from virtceph.ceph.qos import Qos, pool_qos_of, qos_of
+from virtceph.ceph.snapshotlist import Snapshot, number_of, snapshots_of, state_of
 from virtceph.ceph.spec import PoolSpec
+from virtceph.ceph.trashlist import TrashEntry, trash_entries
 from virtceph.errors import (
     NoSuchPool,
     NoSuchSnapshot,
     NoSuchVolume,
     VirtcephError,
     VolumeExists,
-    VolumeHasSnapshots,
-    VolumeInUse,
 )
 
-FEATURES = {
-    "layering": rbd.RBD_FEATURE_LAYERING,
-    "striping": rbd.RBD_FEATURE_STRIPINGV2,
-    "exclusive-lock": rbd.RBD_FEATURE_EXCLUSIVE_LOCK,
-    "object-map": rbd.RBD_FEATURE_OBJECT_MAP,
-    "fast-diff": rbd.RBD_FEATURE_FAST_DIFF,
-    "deep-flatten": rbd.RBD_FEATURE_DEEP_FLATTEN,
-    "journaling": rbd.RBD_FEATURE_JOURNALING,
-    "data-pool": rbd.RBD_FEATURE_DATA_POOL,
-    "operations": rbd.RBD_FEATURE_OPERATIONS,
-    "migrating": rbd.RBD_FEATURE_MIGRATING,
-}
 # What a caller may choose for a new image; it agrees with the contract's ImageFeature.
 CREATABLE_FEATURES = ("layering", "exclusive-lock", "object-map", "fast-diff", "deep-flatten")
-# Opening images waits for the OSDs, not for the CPU: 8 at a time more than halve a long list.
+# How an image is called that is not yet whole: no volume can have such a name.
+PART = ".virtceph-"
+# Opening images waits for the OSDs, not for the CPU.
 _LIST_THREADS = 8
 
 
 @dataclass(frozen=True)
-class Watch:
-    address: str
-    client: int
+class ImageDetails:
+    """An image with what has to be looked for. `used_bytes` is what its present content takes of its own,
+    as far as a valid object map tells it soon; `ancestry` is None for an image that is no clone, or whose
+    parents may not be read."""
 
-
-@dataclass(frozen=True)
-class ImageInfo:
-    """What librbd tells of an image; `parent` is `pool/[namespace/]image@snapshot`."""
-
-    name: str
-    id: str
-    size_bytes: int
-    object_size_bytes: int
-    features: list[str]
-    data_pool: str | None
-    created_at_s: float
-    parent: str | None
-    snapshots: list[str]
-    watchers: list[Watch]
-    lock_owner: str | None
-    metadata: dict[str, str] = field(default_factory=dict)
+    info: ImageInfo
+    clones: list[Clone]
+    ancestry: Ancestry | None
+    used_bytes: int | None
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -114,6 +102,16 @@ class Images:
         finally:
             image.close()
 
+    @contextmanager
+    def _read(self, name: str) -> Iterator[rbd.Image]:
+        """An image open to be read from; it may be removed meanwhile. Raises NoSuchVolume."""
+        missing = NoSuchVolume(name)
+        with (
+            self.opened(name) as image,
+            ceph_faults("read the image", self._user, not_found=missing),
+        ):
+            yield image
+
     @_in_use
     def create(
         self,
@@ -140,56 +138,47 @@ class Images:
             )
 
     @_in_use
-    def remove(self, name: str) -> None:
-        """Remove an image without snapshots that nobody has open. Worker only: its length has no bound.
-
-        Raises:
-            NoSuchVolume, VolumeInUse, VolumeHasSnapshots
-        """
-        with ceph_faults("remove the image", self._user, not_found=NoSuchVolume(name)):
-            try:
-                rbd.RBD().remove(self._ioctx, name)
-            except (rbd.ImageBusy, rbd.ImageHasSnapshots) as error:
-                if errno_of(error) == errno.EBUSY:
-                    raise VolumeInUse(name, self.watcher_addresses(name)) from error
-                names = [s.name for s in self.snapshots(name, of_groups=True)]
-                raise VolumeHasSnapshots(name, names) from error
+    def info(self, name: str) -> ImageInfo:
+        """An image's layout and users. Raises NoSuchVolume."""
+        with self._read(name) as image:
+            return read_info(self.cluster, image, name)
 
     @_in_use
-    def info(self, name: str) -> ImageInfo:
-        """All about an image. Raises NoSuchVolume."""
-        with self.opened(name) as image, ceph_faults("read the image", self._user):
-            stat = image.stat()
-            mask = image.features()
-            return ImageInfo(
-                name=name,
-                id=image.id(),
-                size_bytes=stat["size"],
-                object_size_bytes=stat["obj_size"],
-                features=[f for f, bit in FEATURES.items() if mask & bit],
-                data_pool=self._data_pool(image, mask),
-                created_at_s=epoch_s(image.create_timestamp()),
-                parent=_parent(image),
-                snapshots=[s["name"] for s in image.list_snaps() if is_users(s)],
-                watchers=watchers_of(image),
-                lock_owner=_lock_owner(image),
-                metadata=dict(image.metadata_list()),
+    def details(self, name: str, *, brief: bool = False) -> ImageDetails:
+        """All about an image; `brief` leaves out what its use and its parents cost. Raises NoSuchVolume."""
+        with self._read(name) as image:
+            info = read_info(self.cluster, image, name)
+            return ImageDetails(
+                info,
+                clones(self.cluster, self.pool, image, info.snapshots),
+                None if brief else ancestry(self.cluster, image),
+                None if brief else used_bytes(image),
             )
 
+    @_in_use
+    def clones(self, name: str) -> list[Clone]:
+        """The clones of an image's snapshots. Raises NoSuchVolume."""
+        with self._read(name) as image:
+            states = [state_of(self.cluster, image, snap) for snap in image.list_snaps()]
+            return clones(self.cluster, self.pool, image, states)
+
     def _data_pool(self, image: rbd.Image, mask: int) -> str | None:
-        if not mask & rbd.RBD_FEATURE_DATA_POOL:
-            return None
-        return self.cluster.pool_name(image.data_pool_id())
+        return data_pool_of(self.cluster, image, mask)
 
     @_in_use
     def sizes(self, after: str, limit: int) -> list[tuple[str, int]]:
-        """Names and sizes in the order of names; images that vanish meanwhile are left out."""
+        """Names and sizes in the order of names; images that vanish meanwhile are left out, and parts."""
         with ceph_faults("list images", self._user):
-            names = sorted(rbd.RBD().list(self._ioctx))
-        wanted = [name for name in names if name > after][:limit]
+            listed = {entry["name"]: entry["id"] for entry in rbd.RBD().list2(self._ioctx)}
+        names = (name for name in sorted(listed) if name > after and not name.startswith(PART))
+        wanted = list(itertools.islice(names, limit))
+        told = sizes_of(self.cluster, self.pool, filter(None, (listed[name] for name in wanted)))
+        # An image that vanished since, or one of the old format, which has no such header.
+        odd = [name for name in wanted if listed[name] not in told]
         with ThreadPoolExecutor(_LIST_THREADS, "list-images") as threads:
-            sizes = list(threads.map(self._size_or_gone, wanted))
-        return [(name, size) for name, size in zip(wanted, sizes, strict=True) if size is not None]
+            opened = dict(zip(odd, threads.map(self._size_or_gone, odd), strict=True))
+        sizes = ((name, told.get(listed[name], opened.get(name))) for name in wanted)
+        return [(name, size) for name, size in sizes if size is not None]
 
     def _size_or_gone(self, name: str) -> int | None:
         try:
@@ -211,6 +200,21 @@ class Images:
             return snapshots_of(image, of_groups=of_groups)
 
     @_in_use
+    def snapshot_id(self, name: str, snapshot: str) -> int:
+        """The number of a snapshot (of no group). Raises NoSuchVolume, NoSuchSnapshot."""
+        with self.opened(name) as image, ceph_faults("list snapshots", self._user):
+            found = number_of(image, snapshot, None)
+        if found is None:
+            raise NoSuchSnapshot(name, snapshot)
+        return found
+
+    @_in_use
+    def qos(self, name: str) -> tuple[Qos, Qos]:
+        """The limits that an image says itself, and what its pool says beside. Raises NoSuchVolume."""
+        with self.opened(name) as image, ceph_faults("read the limits", self._user):
+            return qos_of(dict(image.metadata_list())), pool_qos_of(image)
+
+    @_in_use
     def exists(self, name: str) -> bool:
         """Whether there is such an image: False only if Ceph said so."""
         try:
@@ -218,6 +222,19 @@ class Images:
                 return True
         except NoSuchVolume:
             return False
+
+    @_in_use
+    def name_of(self, image_id: str) -> str | None:
+        """The name of the image with that id; None only if Ceph said that there is none. (In the trash it has
+        none either.)"""
+        with ceph_faults("list images", self._user):
+            listed = rbd.RBD().list2(self._ioctx)
+            return next((str(e["name"]) for e in listed if e["id"] == image_id), None)
+
+    @_in_use
+    def trash(self) -> list[TrashEntry]:
+        """What is in the pool's trash, the oldest first."""
+        return trash_entries(self.cluster, self.pool)
 
     @_in_use
     def has_group(self, group: str) -> bool:
@@ -245,24 +262,3 @@ class Images:
         """
         with self.opened(name) as image:
             require_answers(self._ioctx, image, name, self._user, self.dead)
-
-
-def _parent(image: rbd.Image) -> str | None:
-    try:
-        parent = image.get_parent_image_spec()
-    except rbd.ImageNotFound:
-        return None
-    namespace = f"{parent['pool_namespace']}/" if parent["pool_namespace"] else ""
-    return f"{parent['pool_name']}/{namespace}{parent['image_name']}@{parent['snap_name']}"
-
-
-def watchers_of(image: rbd.Image) -> list[Watch]:
-    return [Watch(watch["addr"], watch["id"]) for watch in image.watchers_list()]
-
-
-def _lock_owner(image: rbd.Image) -> str | None:
-    # `lock_get_owners` refuses a read-only handle; the automatic lock is listed like any other.
-    lockers = image.list_lockers()
-    if not lockers or not lockers.get("lockers"):
-        return None
-    return str(lockers["lockers"][0][2])

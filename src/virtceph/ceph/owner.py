@@ -39,7 +39,7 @@ def require_answers(
     """
     with ceph_faults("ask who has the image open", user):
         lockers = image.list_lockers()
-        answered, silent = _notify(ioctx, f"rbd_header.{image.id()}")
+        answered, silent = ask_all(ioctx, image.id())
     for client, _cookie, _address in lockers["lockers"] if lockers else ():
         # `client.4119`: the number is the one by which the cluster knows the watcher.
         number = int(client.rpartition(".")[2])
@@ -52,8 +52,9 @@ def require_answers(
         )
 
 
-def _notify(ioctx: rados.Ioctx, header: str) -> tuple[set[int], set[int]]:
-    """The numbers of the clients that answered, and of those that did not."""
+def ask_all(ioctx: rados.Ioctx, image_id: str) -> tuple[set[int], set[int]]:
+    """Ask everybody who has the image open: the numbers of the clients that answered, and of those that did
+    not. Blocks up to about `PROBE_S`. Raises CephUnavailable, rados.Error."""
     done = threading.Event()
     told: dict[str, Any] = {}
 
@@ -61,7 +62,7 @@ def _notify(ioctx: rados.Ioctx, header: str) -> tuple[set[int], set[int]]:
         told["acks"], told["timeouts"] = acks or [], timeouts or []
         done.set()
 
-    ioctx.aio_notify(header, complete, "", int(PROBE_S * 1000))
+    ioctx.aio_notify(f"rbd_header.{image_id}", complete, "", int(PROBE_S * 1000))
     if not done.wait(PROBE_S * 3):
         raise CephUnavailable("the OSDs did not answer in time")
     return {ack[0] for ack in told["acks"]}, {late[0] for late in told["timeouts"]}

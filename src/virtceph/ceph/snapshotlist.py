@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -10,13 +11,18 @@ from uuid import UUID
 
 import rbd
 
+from virtceph.ceph.cluster import Cluster
+from virtceph.ceph.faults import errno_of
+from virtceph.errors import CephUnavailable
+
 # What is noted of a snapshot in its image's metadata: how consistent it is, and the set it belongs to.
 CONSISTENCY_KEY = "virtceph.snapshot.{id}.consistency"
 SET_KEY = "virtceph.snapshot.{id}.set"
 
 _GROUP_PREFIX = "virtceph-"
 
-_USER, _GROUP = 0, 1
+_USER, _GROUP, _DELETED = 0, 1, 2
+_KINDS = {_USER: "user", _GROUP: "group", _DELETED: "deleted", 3: "mirror"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,31 @@ class Snapshot:
     consistency: str | None
     set_note: dict[str, Any] | None = None
     group: str | None = None
+    protected: bool = False
+
+
+@dataclass(frozen=True)
+class SnapshotState:
+    """A snapshot of any `kind`: `user`, `group`, `mirror`, or `deleted`, which is there for its clones.
+    `name` is what it is called in its group, or was before it was deleted; `group` lies in the pool
+    `group_pool`."""
+
+    name: str
+    id: int
+    kind: str
+    protected: bool
+    group: str | None = None
+    group_pool: str | None = None
+
+
+def state_of(cluster: Cluster, image: rbd.Image, snap: dict[str, Any]) -> SnapshotState:
+    """Of what kind a snapshot is, and whether it is protected: all of that is known since the image was
+    opened."""
+    kind = _KINDS.get(snap.get("namespace", _USER), "other")
+    name = snap["trash"]["original_name"] if kind == "deleted" else name_of(snap)
+    protected = kind == "user" and bool(image.is_protected_snap(snap["name"]))
+    pool = cluster.pool_name(snap["group"]["pool"]) if kind == "group" else None
+    return SnapshotState(name, snap["id"], kind, protected, group_of(snap), pool)
 
 
 def snapshots_of(image: rbd.Image, *, of_groups: bool = False) -> list[Snapshot]:
@@ -44,8 +75,9 @@ def snapshots_of(image: rbd.Image, *, of_groups: bool = False) -> list[Snapshot]
             size_bytes=snap["size"],
             created_at_s=epoch_s(image.get_snap_timestamp(snap["id"])),
             consistency=metadata.get(CONSISTENCY_KEY.format(id=snap["id"])),
-            set_note=_set_note(metadata, image_id, snap["id"]),
+            set_note=set_note_of(metadata, image_id, snap["id"]),
             group=group_of(snap),
+            protected=is_users(snap) and bool(image.is_protected_snap(snap["name"])),
         )
         for snap in sorted(image.list_snaps(), key=lambda s: s["id"])
         if is_users(snap) or (of_groups and group_of(snap) is not None)
@@ -92,11 +124,23 @@ def epoch_s(moment: datetime.datetime) -> float:
     return moment.replace(tzinfo=datetime.UTC).timestamp()
 
 
-def _set_note(metadata: dict[str, str], image_id: str, snap_id: int) -> dict[str, Any] | None:
-    """The note of the set, if it is this snapshot's own: librbd hands metadata on to copies and clones."""
+def set_note_of(metadata: dict[str, str], image_id: str, snap_id: int) -> dict[str, Any] | None:
+    """The note of a snapshot's set, if it is its own: librbd hands metadata on to copies and clones."""
     try:
         note = json.loads(metadata[SET_KEY.format(id=snap_id)])
         own = (note["imageID"], note["snapID"]) == (image_id, snap_id)
     except (KeyError, TypeError, ValueError):
         return None
     return note if own else None
+
+
+def forget(image: rbd.Image, snap_id: int) -> None:
+    """Remove what was noted of a snapshot that is gone. Blocks. Raises CephUnavailable."""
+    for key in (CONSISTENCY_KEY, SET_KEY):
+        try:
+            image.metadata_remove(key.format(id=snap_id))
+        except KeyError:  # the binding's word for "no such key"
+            pass
+        except rbd.Error as error:
+            if errno_of(error) != errno.ENOENT:
+                raise CephUnavailable("the snapshot is gone, its note may be left") from error

@@ -6,28 +6,37 @@ request asks first whether the image's users answer, and runs where it can be ki
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import rbd
 
 from virtceph.ceph.cluster import Cluster
-from virtceph.ceph.faults import ceph_faults, errno_of
-from virtceph.ceph.images import Images, watchers_of
+from virtceph.ceph.faults import ceph_faults
+from virtceph.ceph.imageinfo import not_primary, watchers_of
+from virtceph.ceph.images import Images
 from virtceph.ceph.owner import require_answers
-from virtceph.ceph.snapshotlist import CONSISTENCY_KEY, SET_KEY, number_of, takes_name
+from virtceph.ceph.snapshotlist import (
+    CONSISTENCY_KEY,
+    SET_KEY,
+    forget,
+    number_of,
+    takes_name,
+)
 from virtceph.ceph.spec import PoolSpec
 from virtceph.errors import (
-    CephUnavailable,
     NoSuchSnapshot,
     NoSuchVolume,
+    PoolFull,
     SnapshotExists,
     SnapshotProtected,
+    VirtcephError,
     VolumeExists,
+    VolumeHasSnapshots,
     VolumeInUse,
+    VolumeNotDeletable,
 )
 
 Handles = dict[tuple[PoolSpec, str], rbd.Image]
@@ -81,7 +90,7 @@ class OwnedImages(Images):
         exists = SnapshotExists(name, snapshot)
         with (
             self._writable(name) as image,
-            ceph_faults("create the snapshot", self._user, exists=exists),
+            self._changes("create the snapshot", image, name, exists=exists),
         ):
             self._require_free(image, name, snapshot)
             require_answers(self._ioctx, image, name, self._user, self.dead)
@@ -97,7 +106,7 @@ class OwnedImages(Images):
         missing, busy = NoSuchSnapshot(name, snapshot), SnapshotProtected(name, snapshot)
         with (
             self._writable(name) as image,
-            ceph_faults("remove the snapshot", self._user, not_found=missing, busy=busy),
+            self._changes("remove the snapshot", image, name, not_found=missing, busy=busy),
         ):
             found = _number(image, name, snapshot, snap_id)
             require_answers(self._ioctx, image, name, self._user, self.dead)
@@ -112,15 +121,15 @@ class OwnedImages(Images):
         set_note: dict[str, Any] | None = None,
         group: str | None = None,
     ) -> None:
-        """Note on the image how consistent a snapshot (of a group) is, and the set it belongs to. Metadata
-        is written by the lock owner where there is one.
+        """Note on the image how consistent a snapshot (of a group) is, and the set it belongs to. librbd
+        takes the exclusive lock for it, for some milliseconds, and gives it back.
 
         Raises:
             NoSuchVolume, NoSuchSnapshot, LockOwnerStalled, CephUnavailable
         """
         with (
             self._writable(name) as image,
-            ceph_faults("note what the snapshot is", self._user),
+            self._changes("note what the snapshot is", image, name),
         ):
             found = _number(image, name, snapshot, group=group)
             require_answers(self._ioctx, image, name, self._user, self.dead)
@@ -140,27 +149,96 @@ class OwnedImages(Images):
         missing = NoSuchSnapshot(name, snapshot)
         with (
             self._writable(name) as image,
-            ceph_faults("roll the image back", self._user, not_found=missing),
+            self._changes("roll the image back", image, name, not_found=missing),
         ):
             _number(image, name, snapshot, snap_id)
             self.require_unused(image, name)
             image.rollback_to_snap(snapshot)
 
-    def clone(self, name: str, snapshot: str, snap_id: int, new_name: str) -> None:
-        """Make an image in the same pool that begins as the snapshot. `on_begin` is called when its name was
-        seen free. Source: rbd_clone3, format 2, which needs no protected snapshot.
+    def clone(
+        self,
+        name: str,
+        snapshot: str,
+        snap_id: int,
+        new_name: str,
+        place: tuple[str, str] | None = None,
+    ) -> None:
+        """Make an image that begins as the snapshot, in the same pool or in another `place` (pool and
+        namespace). `on_begin` is called when its name was seen free. Source: rbd_clone3, format 2, which
+        needs no protected snapshot.
 
         Raises:
-            NoSuchVolume, NoSuchSnapshot, VolumeExists, CephUnavailable
+            NoSuchVolume, NoSuchSnapshot, NoSuchPool, VolumeExists, CephUnavailable
         """
+        pool = self.pool if place is None else PoolSpec(*place)
         with self.opened(name) as image, ceph_faults("read the image", self._user):
             _number(image, name, snapshot, snap_id)
-            data_pool = self._data_pool(image, image.features())
-        self.require_no_image(new_name)
+            data_pool = self._data_pool(image, image.features()) if pool == self.pool else None
+        OwnedImages(self.cluster, pool).require_no_image(new_name)
         self._on_begin()
         exists, missing = VolumeExists(new_name), NoSuchSnapshot(name, snapshot)
         with ceph_faults("clone the snapshot", self._user, exists=exists, not_found=missing):
-            rbd.RBD().clone(self._ioctx, name, snapshot, self._ioctx, new_name, data_pool=data_pool)
+            ioctx = self.cluster.ioctx(pool)
+            rbd.RBD().clone(self._ioctx, name, snapshot, ioctx, new_name, data_pool=data_pool)
+
+    def remove(self, name: str) -> None:
+        """Remove an image without snapshots that nobody has open. Its length grows with the image. A lock
+        whose owner does not answer is left alone; only names that no volume can have are ours anyway.
+
+        Raises:
+            NoSuchVolume, VolumeInUse, VolumeHasSnapshots, LockOwnerStalled, CephUnavailable
+        """
+        if not name.startswith("."):
+            with self.opened(name) as image:
+                self.require_unused(image, name)
+        grouped = VolumeNotDeletable(name, "it is in a group")
+        with ceph_faults("remove the image", self._user, linked=grouped):
+            try:
+                rbd.RBD().remove(self._ioctx, name)
+            except rbd.ImageNotFound as error:
+                raise self.gone_or_full(name) from error
+            except rbd.ImageBusy as error:
+                raise VolumeInUse(name, self.watcher_addresses(name)) from error
+            except rbd.ImageHasSnapshots as error:
+                names = [s.name for s in self.info(name).snapshots]
+                raise VolumeHasSnapshots(name, names) from error
+
+    def gone_or_full(self, name: str) -> VirtcephError:
+        """What librbd means by "not found" of an image that was there: that it is gone; or that there was no
+        room for the pool's trash, which an image passes on its way out."""
+        if self.exists(name):
+            return PoolFull([], "make the pool's trash, where nothing was deleted before")
+        return NoSuchVolume(name)
+
+    @contextmanager
+    def removed_if_not_whole(self, part: str) -> Iterator[None]:
+        """Remove the image of that name when the block fails. What cannot be removed is left to the asker."""
+        try:
+            yield
+        except BaseException:
+            with suppress(VirtcephError):
+                self.remove(part)
+            raise
+
+    def _changes(
+        self,
+        what: str,
+        image: rbd.Image,
+        name: str,
+        *,
+        not_found: VirtcephError | None = None,
+        exists: VirtcephError | None = None,
+        busy: VirtcephError | None = None,
+    ) -> AbstractContextManager[None]:
+        """`ceph_faults` for the change of an open image, which may be a mirror's secondary."""
+        return ceph_faults(
+            what,
+            self._user,
+            not_found=not_found,
+            exists=exists,
+            busy=busy,
+            read_only=lambda: not_primary(image, name),
+        )
 
     @contextmanager
     def _writable(self, name: str) -> Iterator[rbd.Image]:
@@ -190,10 +268,14 @@ class OwnedImages(Images):
     def require_unused(self, image: rbd.Image, name: str) -> None:
         """Return if nobody else has the image open, nor a lock of it that may be a stalled VM's: that is not
         ours to break. Raises VolumeInUse, LockOwnerStalled, CephUnavailable."""
+        self.require_unwatched(image, name)
+        require_answers(self._ioctx, image, name, self._user, self.dead)
+
+    def require_unwatched(self, image: rbd.Image, name: str) -> None:
+        """Return if nobody else has the image open. Raises VolumeInUse."""
         others = [w.address for w in watchers_of(image) if w.client != self.cluster.client_id]
         if others:
             raise VolumeInUse(name, others)
-        require_answers(self._ioctx, image, name, self._user, self.dead)
 
     def _require_free(self, image: rbd.Image, name: str, snapshot: str) -> None:
         with ceph_faults("list snapshots", self._user):
@@ -214,15 +296,3 @@ def _number(
     if found is None or wanted not in (None, found):
         raise NoSuchSnapshot(name, snapshot)
     return found
-
-
-def forget(image: rbd.Image, snap_id: int) -> None:
-    """Remove what was noted of a snapshot that is gone. Blocks. Raises CephUnavailable."""
-    for key in (CONSISTENCY_KEY, SET_KEY):
-        try:
-            image.metadata_remove(key.format(id=snap_id))
-        except KeyError:  # the binding's word for "no such key"
-            pass
-        except rbd.Error as error:
-            if errno_of(error) != errno.ENOENT:
-                raise CephUnavailable("the snapshot is gone, its note may be left") from error

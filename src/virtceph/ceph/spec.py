@@ -21,10 +21,11 @@ class ClusterSpec:
     def mon_host(self) -> str:
         """The `mon_host` option. Each address names its protocol: without one librados tries v2 on
         a v1 port that is not the standard one, and waits until its time-out."""
-        return ",".join(f"[{_with_protocol(monitor)}]" for monitor in self.monitors)
+        return ",".join(f"[{with_protocol(monitor)}]" for monitor in self.monitors)
 
 
-def _with_protocol(monitor: str) -> str:
+def with_protocol(monitor: str) -> str:
+    """A monitor's address with `v1:` or `v2:` before it."""
     if monitor.startswith(("v1:", "v2:")):
         return monitor
     return f"v2:{monitor}" if monitor.endswith(f":{_V2_PORT}") else f"v1:{monitor}"

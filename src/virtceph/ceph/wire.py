@@ -28,19 +28,25 @@ def load(line: bytes) -> dict[str, Any]:
 
 
 def dump_spec(spec: ClusterSpec) -> bytes:
-    return dump(
-        {
-            "monitors": list(spec.monitors),
-            "user": spec.user,
-            "key": spec.key.reveal_base64(),
-            "op_timeout_s": spec.op_timeout_s,
-        }
-    )
+    return dump(write_spec(spec))
 
 
 def load_spec(line: bytes) -> ClusterSpec:
-    raw = json.loads(line)
-    key = Sensitive(base64.b64decode(raw.pop("key")))
+    return read_spec(json.loads(line))
+
+
+def write_spec(spec: ClusterSpec) -> dict[str, Any]:
+    """A connection as JSON, with its key in it: only for a socket pair."""
+    return {
+        "monitors": list(spec.monitors),
+        "user": spec.user,
+        "key": spec.key.reveal_base64(),
+        "op_timeout_s": spec.op_timeout_s,
+    }
+
+
+def read_spec(raw: dict[str, Any]) -> ClusterSpec:
+    key = Sensitive(base64.b64decode(raw["key"]))
     return ClusterSpec(
         monitors=tuple(raw["monitors"]),
         user=raw["user"],

@@ -20,30 +20,52 @@ from typing import Any
 
 import rbd
 
-from virtceph.ceph import wire
+from virtceph.ceph import changes, eviction, trashing, wire
 from virtceph.ceph.cluster import Cluster
-from virtceph.ceph.groups import GroupedImages
+from virtceph.ceph.growing import grow
+from virtceph.ceph.halfmoved import end_half_moving
+from virtceph.ceph.partimages import PartImages
 from virtceph.ceph.snapshots import Handles
 from virtceph.ceph.spec import PoolSpec
 from virtceph.errors import CephFailed, VirtcephError
 from virtceph.process import forbid_core_dumps
 
-# The operations a worker knows, by the name of the method of GroupedImages.
+# The operations a worker knows: methods of PartImages, and functions that take one.
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    "open_image": GroupedImages.open_image,
-    "close_image": GroupedImages.close_image,
-    "create_snapshot": GroupedImages.create_snapshot,
-    "remove_snapshot": GroupedImages.remove_snapshot,
-    "annotate_snapshot": GroupedImages.annotate_snapshot,
-    "roll_back": GroupedImages.roll_back,
-    "clone": GroupedImages.clone,
-    "remove": GroupedImages.remove,
-    "join_group": GroupedImages.join_group,
-    "make_group_snapshot": GroupedImages.make_group_snapshot,
-    "annotate_group": GroupedImages.annotate_group,
-    "remove_group": GroupedImages.remove_group,
-    "roll_back_group": GroupedImages.roll_back_group,
-    "copy_snapshot": GroupedImages.copy_snapshot,
+    "open_image": PartImages.open_image,
+    "close_image": PartImages.close_image,
+    "create_snapshot": PartImages.create_snapshot,
+    "remove_snapshot": PartImages.remove_snapshot,
+    "annotate_snapshot": PartImages.annotate_snapshot,
+    "roll_back": PartImages.roll_back,
+    "clone": PartImages.clone,
+    "remove": PartImages.remove,
+    "join_group": PartImages.join_group,
+    "make_group_snapshot": PartImages.make_group_snapshot,
+    "annotate_group": PartImages.annotate_group,
+    "remove_group": PartImages.remove_group,
+    "roll_back_group": PartImages.roll_back_group,
+    "copy_snapshot": PartImages.copy_snapshot,
+    "grow": grow,
+    "finish_part": PartImages.finish_part,
+    "discard_part": PartImages.discard_part,
+    "trash_moved": PartImages.trash_moved,
+    "restore_moved": PartImages.restore_moved,
+    "purge_moved": PartImages.purge_moved,
+    "rename_unused": PartImages.rename_unused,
+    "roll_part_back": PartImages.roll_part_back,
+    "note_made": PartImages.note_made,
+    "clone_whole": changes.clone_whole,
+    "rename": changes.rename,
+    "limit": changes.limit,
+    "remove_snapshots": changes.remove_snapshots,
+    "leave_group": changes.leave_group,
+    "move_to_trash": trashing.move_to_trash,
+    "take_from_trash": trashing.take_from_trash,
+    "purge": trashing.purge,
+    "end_half_moving": end_half_moving,
+    "require_silent": eviction.require_silent,
+    "evict": eviction.evict,
 }
 
 
@@ -104,7 +126,7 @@ class Worker:
         try:
             begun = {"id": request["id"], "begun": True}
             pool = PoolSpec(request["pool"], request["namespace"])
-            images = GroupedImages(cluster, pool, self._handles, lambda: self._send(begun))
+            images = PartImages(cluster, pool, self._handles, lambda: self._send(begun))
             images.dead = frozenset(request["dead"])
             reply["result"] = OPERATIONS[request["operation"]](images, **request["arguments"])
         except VirtcephError as error:

@@ -55,7 +55,7 @@ class WorkerProcess:
     def __init__(self, spec: ClusterSpec, dead: set[int] | None = None) -> None:
         # Shared with the pool: the clients of workers that were killed.
         self._dead = set() if dead is None else dead
-        self._client_id = 0
+        self.client_id = 0
         self._channel, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -63,7 +63,7 @@ class WorkerProcess:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env=_environment(),
+                env=worker_environment(),
             )
         self._lines = self._channel.makefile("rb")
         self._next_id = 0
@@ -78,7 +78,7 @@ class WorkerProcess:
         reply = self._read(deadline_s)
         if "error" in reply:
             raise wire.load_error(reply["error"])
-        self._client_id = int(reply.get("result") or 0)
+        self.client_id = int(reply.get("result") or 0)
 
     @property
     def pid(self) -> int:
@@ -137,13 +137,14 @@ class WorkerProcess:
         """End the process at once. What it had asked an image's owner for is dropped with it."""
         self._process.kill()
         self._process.wait()
-        if self._client_id:
-            self._dead.add(self._client_id)
+        if self.client_id:
+            self._dead.add(self.client_id)
         self._lines.close()
         self._channel.close()
 
 
-def _environment() -> dict[str, str]:
+def worker_environment() -> dict[str, str]:
+    """What a process that holds a key is told of ours."""
     keep = ("PATH", "PYTHONPATH", "LANG", "LD_LIBRARY_PATH")
     return {name: os.environ[name] for name in keep if name in os.environ}
 
@@ -189,6 +190,11 @@ class WorkerPool:
             over = self._closed or time.monotonic() >= deadline_s
             if over or any(map(_may_have_begun, outcomes)):
                 return outcomes
+
+    def clients(self) -> set[int]:
+        """The numbers by which the cluster knows the workers of this pool."""
+        with self._lock:
+            return {w.client_id for w in (*self._idle, *self._busy)}
 
     def pids(self) -> list[int]:
         """The processes of this pool."""
