@@ -65,10 +65,16 @@ class FileSystem:
 
 
 class Agent:
-    """Guest agent calls over one pool of connections."""
+    """Guest agent calls over one pool of connections. `on_silent` is called whenever an agent did not answer
+    in time."""
 
-    def __init__(self, pool: ConnectionPool, locks: DomainLocks) -> None:
-        self._pool, self._locks = pool, locks
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        locks: DomainLocks,
+        on_silent: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._pool, self._locks, self._on_silent = pool, locks, on_silent
 
     def freeze(self, vm_id: UUID, timeout_s: float) -> int:
         """Freeze every mounted file system; how many. Blocks up to `timeout_s`.
@@ -83,7 +89,7 @@ class Agent:
         try:
             return self._freeze(vm_id, timeout_s)
         except errors.AlreadyFrozen as error:
-            # Old agents say the same of a command that their administrator blocked.
+            # Many agents say the same of a command that their administrator blocked.
             if self.is_frozen(vm_id, timeout_s):
                 raise
             raise errors.FreezeFailed(vm_id, str(error.__cause__)) from error
@@ -94,7 +100,10 @@ class Agent:
                 self._limit(domain, left_s)
                 return int(domain.fsFreeze())
             except libvirt.libvirtError as error:
-                raise _told(_FREEZE, error, domain, vm_id, left_s) from error
+                told = _told(_FREEZE, error, domain, vm_id, left_s)
+                if isinstance(told, errors.GuestAgentUnresponsive):
+                    self._on_silent()
+                raise told from error
 
     def thaw(self, vm_id: UUID, timeout_s: float) -> int:
         """Thaw every file system; how many (0 when none was frozen). Blocks up to `timeout_s`.
@@ -132,9 +141,7 @@ class Agent:
         try:
             self.file_systems(vm_id, timeout_s)
         except errors.ThawFailed as error:
-            cause = error.__cause__
-            refused = isinstance(cause, libvirt.libvirtError)
-            if refused and agent_fault(cause) is AgentFault.ALREADY_FROZEN:
+            if refused_as_frozen(error):
                 return self.is_frozen(vm_id, timeout_s)
         return False
 
@@ -176,6 +183,7 @@ class Agent:
                         raise _told(_THAW, error, domain, vm_id, left_s) from error
             except errors.GuestAgentUnresponsive:
                 if time.monotonic() >= patience_s:
+                    self._on_silent()
                     raise
             time.sleep(_RETRY_S)
 
@@ -195,6 +203,15 @@ class Agent:
     def _limit(domain: libvirt.virDomain, left_s: float) -> None:
         # Sticky and shared by every client of the domain; each call of ours sets its own.
         domain.agentSetResponseTimeout(_whole_seconds(left_s), 0)
+
+
+def refused_as_frozen(error: errors.ThawFailed) -> bool:
+    """Whether an agent refused because its guest is frozen; one whose administrator blocked the command may
+    say the same."""
+    cause = error.__cause__
+    return (
+        isinstance(cause, libvirt.libvirtError) and agent_fault(cause) is AgentFault.ALREADY_FROZEN
+    )
 
 
 def _whole_seconds(seconds: float) -> int:

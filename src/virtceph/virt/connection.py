@@ -52,8 +52,9 @@ def _close(connection: libvirt.virConnect) -> None:
 
 class Connection:
     """The daemon's watched connection. When libvirtd goes away it tries again until it is back, and
-    calls `on_back` before anybody may use it: that is where the secrets are put back. `on_closing` is
-    called before a connection is closed, lost or not: callbacks left behind would keep it open."""
+    calls `on_back` before anybody may use it: that is where the secrets are put back; `on_returned` hears
+    afterwards how long it was away. `on_closing` is called before a connection is closed, lost or not:
+    callbacks left behind would keep it open."""
 
     def __init__(
         self,
@@ -62,11 +63,12 @@ class Connection:
         opener: Callable[[str], libvirt.virConnect] = _open,
         on_lost: Callable[[str], None] = lambda _reason: None,
         on_back: Callable[[libvirt.virConnect], None] = lambda _connection: None,
+        on_returned: Callable[[float], None] = lambda _after_s: None,
         on_closing: Callable[[], None] = lambda: None,
     ) -> None:
         self.uri = uri
         self._opener, self._on_lost, self._on_back = opener, on_lost, on_back
-        self._on_closing = on_closing
+        self._on_returned, self._on_closing = on_returned, on_closing
         self._connection: libvirt.virConnect | None = None
         self._ready = threading.Event()
         self._lost = threading.Event()
@@ -90,6 +92,11 @@ class Connection:
         if connection is None:
             raise LibvirtUnavailable(self._reason)
         return connection
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a live connection, as far as is known. Does not block."""
+        return self._ready.is_set()
 
     def close(self) -> None:
         """Close for good. Blocks until the watcher has ended."""
@@ -152,7 +159,9 @@ class Connection:
             while not self._try_open():
                 if self._stopped.wait(_RETRY_S):
                     return
-            log.info("libvirt back %s", facts(after_s=time.monotonic() - lost_at_s))
+            away_s = time.monotonic() - lost_at_s
+            log.info("libvirt back %s", facts(after_s=away_s))
+            self._on_returned(away_s)
 
 
 class ConnectionPool:

@@ -56,12 +56,12 @@ class Domains:
         """A domain's status and its live XML, parsed. Blocks. Raises NoSuchVM."""
         domain = self._lookup(vm_id)
         with libvirt_faults("read the domain", vm_id):
-            return _status(domain), read_domain(domain.XMLDesc())
+            return status_of(domain), read_domain(domain.XMLDesc())
 
     def status(self, vm_id: UUID) -> str:
         """A domain's status. Blocks. Raises NoSuchVM."""
         with libvirt_faults("read the domain's state", vm_id):
-            return _status(self._lookup(vm_id))
+            return status_of(self._lookup(vm_id))
 
     def require_running(self, vm_id: UUID) -> str:
         """The status of a domain that is not off. Blocks. Raises NoSuchVM, VMDown."""
@@ -155,12 +155,13 @@ class Domains:
         vm_id = UUID(domain.UUIDString())
         try:
             with libvirt_faults("read the domain's state", vm_id):
-                return DomainState(vm_id, domain.name(), _status(domain))
+                return DomainState(vm_id, domain.name(), status_of(domain))
         except NoSuchVM:  # a transient domain that ended since it was listed
             return None
 
 
-def _status(domain: libvirt.virDomain) -> str:
+def status_of(domain: libvirt.virDomain) -> str:
+    """A domain's status in the words of the contract's VMStatus. Blocks."""
     state, reason = domain.state()
     if state == libvirt.VIR_DOMAIN_PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_SAVE:
         return "Saving State"

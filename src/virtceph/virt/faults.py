@@ -60,15 +60,21 @@ class AgentFault(Enum):
     REFUSED = "refused"
 
 
-# The agent's refusals come as VIR_ERR_INTERNAL_ERROR, told apart by their text alone. The second is
-# what agents before 2.10 said, the third what any agent says of a command an administrator blocked.
-_FROZEN_TEXT = "the agent is in frozen state"
-_FROZEN_TEXT_OLD = "has been disabled for this instance"
+# The agent's refusals come as VIR_ERR_INTERNAL_ERROR, told apart by their text alone: those of a frozen
+# guest's agent before 2.10, up to 9.0 and since. The first and the last are also said of a command that an
+# administrator blocked, so whoever is told so asks once more.
+_FROZEN_TEXTS = (
+    "has been disabled for this instance",
+    "the agent is in frozen state",
+    "has been disabled: the command is not allowed",
+)
 _AGENT_FAULTS = {
     libvirt.VIR_ERR_AGENT_UNRESPONSIVE: AgentFault.UNRESPONSIVE,
     # The agent started another command of the same domain and holds it: same remedy, ask again.
     libvirt.VIR_ERR_OPERATION_TIMEOUT: AgentFault.UNRESPONSIVE,
     libvirt.VIR_ERR_AGENT_UNSYNCED: AgentFault.UNRESPONSIVE,
+    # VIR_ERR_AGENT_COMMAND_TIMEOUT, from libvirt 11.2 on: it answered before, and not to this.
+    getattr(libvirt, "VIR_ERR_AGENT_COMMAND_TIMEOUT", 112): AgentFault.UNRESPONSIVE,
     libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED: AgentFault.NO_CHANNEL,
     libvirt.VIR_ERR_OPERATION_INVALID: AgentFault.NOT_RUNNING,
     libvirt.VIR_ERR_NO_DOMAIN: AgentFault.GONE,
@@ -80,6 +86,6 @@ def agent_fault(error: libvirt.libvirtError) -> AgentFault:
     if is_connection_lost(error):
         return AgentFault.LOST_LIBVIRT
     text = reason_of(error)
-    if _FROZEN_TEXT in text or _FROZEN_TEXT_OLD in text:
+    if any(frozen in text for frozen in _FROZEN_TEXTS):
         return AgentFault.ALREADY_FROZEN
     return _AGENT_FAULTS.get(error.get_error_code(), AgentFault.REFUSED)

@@ -31,11 +31,11 @@ class Node:
             return NodeInfo(
                 connection.getHostname(),
                 capabilities.findtext("host/uuid", ""),
-                _dotted(connection.getLibVersion()),
-                _dotted(connection.getVersion()),
+                dotted(connection.getLibVersion()),
+                dotted(connection.getVersion()),
             )
 
 
-def _dotted(version: int) -> str:
+def dotted(version: int) -> str:
     """libvirt's way to write a version: major * 1,000,000 + minor * 1,000 + release."""
     return f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"

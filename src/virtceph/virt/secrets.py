@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import UUID
 
 import libvirt
@@ -20,6 +21,19 @@ _USAGE_TYPE = {
 _PRIVATE_EPHEMERAL = (
     libvirt.VIR_CONNECT_LIST_SECRETS_EPHEMERAL | libvirt.VIR_CONNECT_LIST_SECRETS_PRIVATE
 )
+
+
+# There where libvirt's drivers are processes of their own ("modular"), and only there.
+_KEEPER_SOCKET = Path("/run/libvirt/virtsecretd-sock")
+
+
+def secret_uri(uri: str, stated: str) -> str | None:
+    """Where the secrets of the libvirt at `uri` are kept, if that is a process of its own: as `stated`, or
+    virtsecretd beside a modular libvirt of this host. None where one libvirtd has it all. Source:
+    libvirt.org/daemons.html."""
+    if stated:
+        return stated
+    return "secret:///system" if uri == "qemu:///system" and _KEEPER_SOCKET.is_socket() else None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -34,11 +34,14 @@ class Disk:
 
 @dataclass(frozen=True)
 class Domain:
-    """What the daemon reads of a domain's XML. `agent` is `connected`, `disconnected` or `absent`."""
+    """What the daemon reads of a domain's XML. `agent` is `connected`, `disconnected` or `absent`; `images`
+    are the RBD images behind its disks, each with the disk's target: also of those that are only read, what
+    lies below an overlay, and what a disk is being copied to."""
 
     name: str
     disks: tuple[Disk, ...]
     agent: str
+    images: tuple[tuple[str, RbdSource], ...] = ()
 
 
 def read_domain(xml: str) -> Domain:
@@ -49,7 +52,15 @@ def read_domain(xml: str) -> Domain:
         for element in root.iterfind("devices/disk")
         if element.get("device", "disk") == "disk" and element.find("readonly") is None
     )
-    return Domain(root.findtext("name", ""), disks, _agent_state(root))
+    return Domain(root.findtext("name", ""), disks, _agent_state(root), tuple(_images(root)))
+
+
+def _images(root: ET.Element) -> Iterator[tuple[str, RbdSource]]:
+    for disk in root.iterfind("devices/disk"):
+        target = disk.find("target")
+        for source in disk.iter("source"):
+            if source.get("protocol") == "rbd":
+                yield "" if target is None else target.get("dev", ""), rbd_source(source)
 
 
 def _agent_state(root: ET.Element) -> str:
@@ -68,7 +79,7 @@ def _disk(element: ET.Element) -> Disk:
     if source is None:
         return Disk(target, "other", format=image_format)
     if kind == "network" and source.get("protocol") == "rbd":
-        return Disk(target, "rbd", rbd=_rbd_source(source), format=image_format)
+        return Disk(target, "rbd", rbd=rbd_source(source), format=image_format)
     if kind == "file":
         return Disk(target, "file", path=source.get("file"), format=image_format)
     if kind == "block":
@@ -76,13 +87,19 @@ def _disk(element: ET.Element) -> Disk:
     return Disk(target, "other", format=image_format)
 
 
-def _rbd_source(source: ET.Element) -> RbdSource:
-    # `pool/image` or `pool/namespace/image`, as QEMU's librbd driver reads it.
+def rbd_source(source: ET.Element) -> RbdSource:
+    """What a `<source>` of the protocol rbd names: `pool/image` or `pool/namespace/image`, as QEMU's librbd
+    driver reads it."""
     parts = source.get("name", "").split("/")
     pool, namespace, image = parts[0], "/".join(parts[1:-1]), parts[-1]
     hosts = source.iterfind("host")
-    monitors = tuple(f"{h.get('name', '')}:{h.get('port', '6789')}" for h in hosts)
+    monitors = tuple(f"{_host(h.get('name', ''))}:{h.get('port', '6789')}" for h in hosts)
     return RbdSource(pool, namespace, image, monitors)
+
+
+def _host(name: str) -> str:
+    # libvirt has an IPv6 address without brackets; monitors are named with them everywhere else.
+    return f"[{name}]" if ":" in name and not name.startswith("[") else name
 
 
 def secret_xml(uuid: UUID, usage_type: str, usage_id: str, description: str) -> str:
