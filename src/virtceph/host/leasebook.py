@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from virtceph import errors
+from virtceph.host.freezetold import FreezeTold
 from virtceph.host.records import RAN_OUT, ExpiredLeases, LeaseRecords
-from virtceph.host.windows import ThawResult, Window, due_of, log_end, outcome_of
+from virtceph.host.windows import ThawResult, Window, due_of, outcome_of, put_on_record
 from virtceph.log import facts
 
 log = logging.getLogger(__name__)
@@ -24,8 +25,8 @@ _THAW_UNDER_WAY_S = 10.0
 class Windows:
     """The open windows of this host, at most one for each VM. Threads meet here, under one lock."""
 
-    def __init__(self, records: LeaseRecords, expired: ExpiredLeases) -> None:
-        self._records, self._expired = records, expired
+    def __init__(self, records: LeaseRecords, expired: ExpiredLeases, told: FreezeTold) -> None:
+        self._records, self._expired, self.told = records, expired, told
         self._open: dict[UUID, Window] = {}
         self._thaws: Counter[UUID] = Counter()
         self._changed = threading.Condition()
@@ -36,9 +37,9 @@ class Windows:
         with self._changed:
             return self._open.get(vm_id)
 
-    def count(self) -> int:
-        """How many are open."""
-        return len(self._open)
+    def by_state(self) -> Counter[str]:
+        """How many are open, in each state."""
+        return Counter(window.state for window in list(self._open.values()))
 
     def open(self, vm_id: UUID, owner: str, timeout_s: float) -> tuple[Window, bool]:
         """A new window, or the owner's open one with a deadline no earlier than before; and which.
@@ -59,7 +60,7 @@ class Windows:
             window = self._open.get(vm_id)
             if window is None:
                 window = Window(vm_id, owner, deadline_s)
-                self._record(window)
+                put_on_record(self._records, window)
                 self._expired.forget(vm_id)
                 self._open[vm_id] = window
                 return window, True
@@ -92,6 +93,7 @@ class Windows:
         with self._changed:
             for record in self._records.load():
                 window = self._open[record.vm_id] = Window.of_record(record)
+                self.told.found(window)
                 if window.state == "frozen" and record.left_s() <= 0:
                     window.state = "thawing"
                     self._ran_out(window)
@@ -101,11 +103,12 @@ class Windows:
     def take_over(self, vm_id: UUID, reason: str) -> None:
         """Thaw a guest that somebody unknown froze, again and again. Blocks on the disk."""
         window = Window(vm_id, "virtcephd", time.monotonic(), state="uncertain", broken=reason)
+        window.cause = "found"
         with self._changed:
             if vm_id in self._open or self._closing:
                 return
             try:
-                self._record(window)
+                put_on_record(self._records, window)
             except errors.FreezeFailed as error:
                 log.error("%s %s", error.message, facts(vm=vm_id))
             self._open[vm_id] = window
@@ -115,27 +118,22 @@ class Windows:
         before_s = window.deadline_s
         window.deadline_s = max(before_s, deadline_s)
         try:
-            self._record(window)
+            put_on_record(self._records, window)
         except errors.FreezeFailed:
             window.deadline_s = before_s
             raise
-
-    def _record(self, window: Window) -> None:
-        try:
-            self._records.put(window.record())
-        except OSError as error:
-            reason = f"its lease cannot be recorded: {error.strerror}"
-            raise errors.FreezeFailed(window.vm_id, reason) from error
 
     def frozen(self, window: Window, filesystems: int) -> bool:
         """The guest is frozen; False when nobody wants that any more (it is thawed from now on)."""
         with self._changed:
             window.filesystems = filesystems
             try:
-                self._record(window)
+                put_on_record(self._records, window)
             except errors.FreezeFailed:
                 # The first record holds: a daemon that finds it undoes the freeze.
                 log.exception("record not renewed %s", facts(vm=window.vm_id, window=window.id))
+            # Under the lock: before it can be told that it is over.
+            self.told.frozen(window)
             window.state = "thawing" if window.unwanted else "frozen"
             if window.unwanted:
                 window.deadline_s = time.monotonic()
@@ -173,6 +171,8 @@ class Windows:
                     "thaw by force %s", facts(vm=window.vm_id, owner=window.owner, caller=caller)
                 )
                 window.broken = window.broken or f"{caller} thawed it by force"
+            window.cause = "verb" if window.owner == caller else "force"
+            window.thawed_by = caller
             if window.state == "freezing":
                 window.unwanted = True
                 window.broken = window.broken or "a thaw was asked for during the freeze"
@@ -182,12 +182,14 @@ class Windows:
                 window.state = "thawing"
             return window if window.result is None else None
 
-    def hand_over(self, window: Window, state: str, broken: str | None = None) -> None:
+    def hand_over(
+        self, window: Window, state: str, broken: str | None = None, cause: str = "verb"
+    ) -> None:
         """Let the daemon itself thaw the guest from now on, again and again."""
         with self._changed:
             if window.result is not None:
                 return
-            window.state, window.broken = state, window.broken or broken
+            window.state, window.broken, window.cause = state, window.broken or broken, cause
             window.deadline_s = min(window.deadline_s, time.monotonic())
             window.next_try_s, window.tries = 0.0, 0
             self._changed.notify_all()
@@ -217,9 +219,9 @@ class Windows:
             self._ran_out(window)
 
     def _ran_out(self, window: Window) -> None:
-        window.broken = window.broken or RAN_OUT
+        window.broken, window.cause = window.broken or RAN_OUT, "lease"
         self._expired.add(window.vm_id, RAN_OUT)
-        log.warning("lease ran out %s", facts(vm=window.vm_id, window=window.id))
+        self.told.ran_out(window)
 
     def break_(self, vm_id: UUID, reason: str) -> None:
         """Say that an open freeze did not hold."""
@@ -228,14 +230,14 @@ class Windows:
                 window.broken = reason
                 log.warning("freeze broken %s", facts(vm=vm_id, window=window.id, reason=reason))
 
-    def interrupt(self, vm_id: UUID, reason: str) -> None:
+    def interrupt(self, vm_id: UUID, reason: str, cause: str = "guest") -> None:
         """Say so, and thaw the guest from now on. A freeze under way is undone when it is done."""
         self.break_(vm_id, reason)
         with self._changed:
             if window := self._open.get(vm_id):
-                window.unwanted = True
+                window.unwanted, window.cause = True, cause
                 if window.state != "freezing":
-                    self.hand_over(window, "thawing", reason)
+                    self.hand_over(window, "thawing", reason, cause)
 
     def break_all(self, reason: str) -> None:
         """Say so of every open one."""
@@ -276,8 +278,8 @@ class Windows:
             del self._open[window.vm_id]
             self._records.remove(window.vm_id)
             listeners, window.at_end = window.at_end, []
+            self.told.ended(window, result)  # before anybody learns of it otherwise
             self._changed.notify_all()
-        log_end(window, result)
         for listener in listeners:
             try:
                 listener(result)
@@ -291,7 +293,7 @@ class Windows:
         with self._changed:
             self._closing = True
             for vm_id in list(self._open):
-                self.interrupt(vm_id, "the daemon stopped")
+                self.interrupt(vm_id, "the daemon stopped", "stop")
             self._changed.wait_for(lambda: not self._open, timeout_s)
             self._closed = True
             self._changed.notify_all()

@@ -12,14 +12,18 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from uuid import UUID
 
 from virtceph import errors, request
+from virtceph.host.events import Tell, untold
+from virtceph.host.freezetold import NEVER_FROZEN, FreezeTold
 from virtceph.host.leasebook import Windows
 from virtceph.host.records import ExpiredLeases, LeaseRecords
 from virtceph.host.rescue import GONE, Rescue, thaw_guest
 from virtceph.host.windows import (
+    UNCONFIRMED,
     FreezeResult,
     FreezeStatus,
     Lease,
@@ -75,11 +79,12 @@ class Leases:
         records: LeaseRecords,
         expired: ExpiredLeases,
         max_lease_s: float = 600.0,
+        tell: Tell = untold,
     ) -> None:
         self._domains, self._agent = domains, agent
         self._agent_timeout_s, self._max_lease_s = agent_timeout_s, max_lease_s
         self._expired = expired
-        self._windows = Windows(records, expired)
+        self._windows = Windows(records, expired, FreezeTold(tell))
         self._rescue = Rescue(self._windows, rescuer)
 
     # --- verbs ---
@@ -98,15 +103,6 @@ class Leases:
         window, is_new = self._windows.open(vm_id, owner, timeout_s)
         if is_new:
             self._freeze_new(window, min(timeout_s / 2, _FREEZE_MAX_S))
-            log.info(
-                "froze %s",
-                facts(
-                    vm=vm_id,
-                    window=window.id,
-                    filesystems=window.filesystems,
-                    elapsed_s=time.monotonic() - window.began_s,
-                ),
-            )
         return FreezeResult(window.id, window.filesystems, window.left_s())
 
     def extend(self, vm_id: UUID, timeout_s: float) -> LeaseExtended:
@@ -122,11 +118,7 @@ class Leases:
 
     def adopt(self) -> list[Window]:
         """Take over what a daemon before this one left frozen, and tell of it. Blocks on the disk."""
-        windows = self._windows.adopt()
-        for w in windows:
-            told = facts(vm=w.vm_id, window=w.id, state=w.state, left_s=w.left_s())
-            log.warning("found a lease %s", told)
-        return windows
+        return self._windows.adopt()
 
     def thaw(self, vm_id: UUID, force: bool) -> ThawResult:
         """Thaw a guest; whether its freeze held. Blocks. A guest that is not frozen is thawed already.
@@ -150,6 +142,7 @@ class Leases:
                 count, reason = thaw_guest(self._agent, vm_id, _THAW_S)
             except (errors.NoSuchVM, errors.VMDown):
                 if window is not None:
+                    window.cause = "gone"
                     self._windows.end(window, 0, GONE)
                 raise
             except BaseException:
@@ -178,7 +171,7 @@ class Leases:
         reason = f"{what.value} while it was frozen"
         if what in _REACHABLE:
             self._windows.poke(vm_id)
-        elif what is Happened.AGENT_LOST:
+        elif what in (Happened.AGENT_LOST, Happened.DEVICE_REMOVED):
             self._windows.break_(vm_id, reason)
         elif what is not Happened.MIGRATING or self._migrates(vm_id):
             # Whether the VM is gone is asked when it is thawed: what is told here may be old.
@@ -240,7 +233,11 @@ class Leases:
 
     def frozen_count(self) -> int:
         """How many windows are open."""
-        return self._windows.count()
+        return self._windows.by_state().total()
+
+    def by_state(self) -> Counter[str]:
+        """How many windows are in each state."""
+        return self._windows.by_state()
 
     def close(self, timeout_s: float) -> None:
         """Thaw what is open, for up to `timeout_s`, and stop. Blocks."""
@@ -271,7 +268,7 @@ class Leases:
         except BaseException:
             # Unanswered, it may come later; refused, the agent's hooks may have run before it failed,
             # and thaw runs their other half.
-            self._windows.hand_over(window, "uncertain", "the freeze was not confirmed")
+            self._windows.hand_over(window, "uncertain", UNCONFIRMED, "uncertain")
             raise
         if count == 0:
             self._forget(window)
@@ -280,6 +277,7 @@ class Leases:
             raise errors.FreezeFailed(vm_id, "a thaw was asked for meanwhile")
 
     def _forget(self, window: Window) -> None:
+        window.cause = NEVER_FROZEN
         self._windows.end(window, 0, "the guest was not frozen")
         self._put_back(window.vm_id)
 

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 from virtceph import errors
 from virtceph.host.consistency import Verdict
+from virtceph.host.diskchanges import DiskChanges
 from virtceph.host.drives import Plan
 from virtceph.host.groupsnapshots import GroupSnapshots
 from virtceph.host.intents import Intents
@@ -34,17 +35,18 @@ class Maker:
         domains: Domains,
         names: SnapshotNames,
         intents: Intents,
+        changes: DiskChanges,
         snapshot_timeout_s: float,
     ) -> None:
         self._domains, self._names, self._intents = domains, names, intents
-        self._timeout_s = snapshot_timeout_s
+        self._changes, self._timeout_s = changes, snapshot_timeout_s
 
     def begin(self, plan: Plan) -> Making:
         """A plan about to be carried out. Does not block."""
         ident = uuid4()
         maker = GroupSnapshots if plan.grouped else RbdSnapshots
         rbd = maker(ident, plan.vm_id, plan.rbd, self._names, self._intents, self._timeout_s)
-        return Making(ident, plan, self._domains, rbd)
+        return Making(ident, plan, self._domains, rbd, self._changes)
 
 
 class Making:
@@ -54,16 +56,23 @@ class Making:
     `id` is new for each; `steps` are the seconds that each step took.
     """
 
-    def __init__(self, ident: UUID, plan: Plan, domains: Domains, rbd: RbdSnapshots) -> None:
+    def __init__(
+        self, ident: UUID, plan: Plan, domains: Domains, rbd: RbdSnapshots, changes: DiskChanges
+    ) -> None:
         self.id, self.plan = ident, plan
         self.steps: dict[str, float] = {}
         self._domains, self._rbd = domains, rbd
         self._libvirt_made = False
+        # From beginning to end no disk of the VM comes or goes.
+        self._disks = changes.snapshot(plan.vm_id)
 
     def __enter__(self) -> Making:
+        with step(self.plan.vm_id, "prepare"):
+            self._disks.__enter__()
         return self
 
     def __exit__(self, *_exc: object) -> None:
+        self._disks.__exit__(None, None, None)
         self._rbd.close()
 
     def prepare(self, *, is_set: bool = False) -> None:

@@ -11,6 +11,8 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 
 from virtceph.errors import PathExists, PathNotAllowed
@@ -26,7 +28,7 @@ _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class Exchange:
     """The exchange directories of the configuration."""
 
-    def __init__(self, folders: list[str]) -> None:
+    def __init__(self, folders: Sequence[str]) -> None:
         self._folders = [PurePosixPath(folder) for folder in folders]
 
     def new_file(self, path: str) -> str:
@@ -58,18 +60,26 @@ class Exchange:
             raise PathNotAllowed(path, f"{target.name} can be written to by others")
         return str(target)
 
-    def _look(self, path: str) -> tuple[PurePosixPath, os.stat_result | None]:
-        """The path below its exchange directory, and what is there: None when nothing is."""
+    @contextmanager
+    def folder_of(self, path: str) -> Iterator[tuple[int, str]]:
+        """The open folder that a path lies in, and its name there. Blocks. Raises PathNotAllowed."""
         folder, relative = self._split(path)
         parent = self._open_folders(path, folder, relative.parts[:-1])
         try:
-            return folder / relative, os.stat(relative.name, dir_fd=parent, follow_symlinks=False)
-        except FileNotFoundError:
-            return folder / relative, None
-        except OSError as error:
-            raise PathNotAllowed(path, f"{relative.name}: {error.strerror}") from error
+            yield parent, relative.name
         finally:
             os.close(parent)
+
+    def _look(self, path: str) -> tuple[PurePosixPath, os.stat_result | None]:
+        """The path below its exchange directory, and what is there: None when nothing is."""
+        folder, relative = self._split(path)
+        with self.folder_of(path) as (parent, name):
+            try:
+                return folder / relative, os.stat(name, dir_fd=parent, follow_symlinks=False)
+            except FileNotFoundError:
+                return folder / relative, None
+            except OSError as error:
+                raise PathNotAllowed(path, f"{name}: {error.strerror}") from error
 
     def _split(self, path: str) -> tuple[PurePosixPath, PurePosixPath]:
         if _UNSPEAKABLE.search(path):

@@ -68,7 +68,7 @@ class Rescue:
         except Exception:
             log.exception("rescue broke %s", facts(vm=window.vm_id))
             reason = "see above"
-        log.warning("not thawed yet %s", facts(vm=window.vm_id, tries=window.tries, reason=reason))
+        self._windows.told.not_thawed(window, reason)
         self._windows.try_again(window, _BACKOFF_S[min(window.tries, len(_BACKOFF_S)) - 1])
 
     def _thawed(self, window: Window) -> bool:
@@ -79,7 +79,7 @@ class Rescue:
             if self._agent.is_frozen(window.vm_id, limit_s):
                 return False
         except (errors.NoSuchVM, errors.VMDown):
-            count, reason = 0, GONE
+            count, reason, window.cause = 0, GONE, "gone"
         self._windows.end(window, count, reason)
         self._agent.put_back(window.vm_id)
         return True

@@ -14,28 +14,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-import virtceph.errors as errors
+from virtceph import errors
+from virtceph.events import SecretsLost, SecretsRegistered, SecretsRestored, SecretsUnregistered
+from virtceph.host.events import Tell, untold
+from virtceph.host.secretrequests import SecretInfo, check_conflicts, check_request
 from virtceph.log import facts
 from virtceph.schema import wire
 from virtceph.sensitive import Sensitive
 from virtceph.virt.secrets import Definition, SecretSession
 
+__all__ = ["RegisteredSecret", "SecretInfo", "Secrets"]
+
 log = logging.getLogger(__name__)
-
-
-@wire("SecretInfo")
-@dataclass(frozen=True)
-class SecretInfo:
-    """A secret as a caller registers it."""
-
-    uuid: UUID
-    usage_type: str
-    usage_id: str
-    password: Sensitive
-    description: str
-
-    def definition(self) -> Definition:
-        return Definition(self.uuid, self.usage_type, self.usage_id, self.description)
 
 
 @wire("RegisteredSecret")
@@ -66,36 +56,51 @@ class Secrets:
         open_session: Callable[[], SecretSession],
         prefix: str,
         on_removed: Callable[[set[UUID]], None] = lambda _uuids: None,
+        tell: Tell = untold,
     ) -> None:
         self._open_session, self._prefix, self._on_removed = open_session, prefix, on_removed
+        self._tell = tell
         # Never changed, always replaced: who only reads waits for no libvirt call under the lock.
         self._held: dict[UUID, _Held] = {}
         self._lock = threading.Lock()
+        # Of the configuration: a caller who says that all others are to go does not mean them.
+        self._configured: frozenset[UUID] = frozenset()
         # A key of this run: fingerprints tell values apart without being a digest of them.
         self._fingerprint_key = os.urandom(32)
 
+    def register_configured(self, secrets: list[SecretInfo]) -> None:
+        """Register those of the configuration: `clear` spares them from now on. Raises as `register`."""
+        self.register(secrets, clear=False)
+        self._configured = frozenset(secret.uuid for secret in secrets)
+
     def register(self, secrets: list[SecretInfo], clear: bool) -> None:
-        """Register all of them or none.
+        """Register all of them or none; `clear` removes all others that callers registered.
 
         Raises:
             BadSecretRequest: malformed; nothing was touched.
             ForeignSecret, SecretUsageTaken: nothing was touched.
             SecretRegistrationFailed: libvirt refused; what was there before is there again.
         """
-        self._check_request(secrets)
+        check_request(secrets, self._prefix)
         # Taken before the lock: `restore` needs the lock before a new connection may be used.
         session = self._open_session()
         with self._lock:
-            ours = self._ours(session)
-            leaving = set(ours) - {s.uuid for s in secrets} if clear else set()
-            self._check_conflicts(secrets, session.list_all(), ours, leaving)
+            present = session.list_all()
+            known = {s.uuid for s in present}
+            # Which of them are ours costs libvirt another list, and matters to these only.
+            asks = clear or any(s.uuid in known for s in secrets)
+            ours = self._ours(session) if asks else {}
+            leaving = set(ours) - {s.uuid for s in secrets} - self._configured if clear else set()
+            check_conflicts(secrets, present, ours, leaving)
             self._replace(session, secrets, ours, leaving)
             now_s = time.time()
             new = {s.uuid: _Held(s.definition(), s.password, now_s) for s in secrets}
             kept = {u: h for u, h in self._held.items() if u not in leaving}
             self._held = {**kept, **new}
-        _log_all("registered secrets", [secret.uuid for secret in secrets])
-        self._tell_removed(leaving)
+        if secrets:
+            _log_all("registered secrets", list(new))
+            self._tell(SecretsRegistered(list(new)))
+        self._removed(leaving, leaving)
 
     def unregister(self, uuids: list[UUID]) -> None:
         """Remove secrets; unknown ones are skipped.
@@ -106,10 +111,12 @@ class Secrets:
         """
         session = self._open_session()
         removed: list[UUID] = []
+        were: set[UUID] = set()
         try:
             with self._lock:
-                ours = self._ours(session)
-                known = {s.uuid for s in session.list_all()}
+                known = ours = set(self._ours(session))
+                if not known.issuperset(uuids):
+                    known = {s.uuid for s in session.list_all()}
                 for uuid in uuids:
                     if uuid in known and uuid not in ours:
                         raise errors.ForeignSecretKept(uuid)
@@ -120,17 +127,20 @@ class Secrets:
                         removed.append(uuid)
                 finally:
                     gone = set(removed)
+                    were = gone & set(self._held)
                     self._held = {u: h for u, h in self._held.items() if u not in gone}
         finally:
             _log_all("unregistered secrets", removed)
-            self._tell_removed(set(removed))
+            self._removed(set(removed), were)
 
     def clear(self) -> None:
         """Remove every secret of ours from libvirt and from memory; one that fails is logged and
         skipped. Raises LibvirtUnavailable, LibvirtFailed when they cannot even be listed."""
         with self._lock:
             # First, and even if libvirt is away: what is not held is not put back when it returns.
-            self._held = {}
+            held, self._held = self._held, {}
+        if held:
+            self._tell(SecretsUnregistered(sorted(held)))
         session = self._open_session()
         with self._lock:
             for uuid in self._ours(session):
@@ -146,19 +156,19 @@ class Secrets:
         another usage id. One that libvirt refuses is logged and skipped. Raises LibvirtUnavailable.
         """
         with self._lock:
-            for found in self._ours(session).values():
+            ours = self._ours(session)
+            for found in ours.values():
                 if not self._holds(found):
                     _attempt(lambda uuid=found.uuid: session.remove(uuid))  # type: ignore[misc]
-            for held in self._held.values():
-                try:
-                    session.put(held.definition, held.value)
-                except errors.LibvirtFailed as error:
-                    log.error(
-                        "secret not restored %s",
-                        facts(uuid=held.definition.uuid, reason=error.reason),
-                    )
+            lost = [uuid for uuid in self._held if uuid not in ours]
+            if lost:
+                self._tell(SecretsLost(lost))
+            failed = [uuid for uuid, held in self._held.items() if not _is_put(session, held)]
             if self._held:
-                log.info("restored secrets %s", facts(count=len(self._held)))
+                log.info("restored secrets %s", facts(count=len(self._held) - len(failed)))
+            if lost or failed:
+                there = [uuid for uuid in self._held if uuid not in failed]
+                self._tell(SecretsRestored(there, failed))
 
     def registered(self) -> list[RegisteredSecret]:
         """The registered secrets, without their values."""
@@ -182,23 +192,6 @@ class Secrets:
             raise errors.NoSuchSecret(uuid)
         return held.value
 
-    def _check_request(self, secrets: list[SecretInfo]) -> None:
-        uuids: set[UUID] = set()
-        usages: set[tuple[str, str]] = set()
-        for index, secret in enumerate(secrets):
-            where = f"secrets[{index}]"
-            if not secret.usage_id.startswith(self._prefix):
-                raise errors.BadSecretRequest(
-                    f"{where}.usageID", f"a usage id that begins with {self._prefix}"
-                )
-            if secret.uuid in uuids:
-                raise errors.BadSecretRequest(f"{where}.uuid", "each uuid once")
-            usage = (secret.usage_type, secret.usage_id)
-            if usage in usages:
-                raise errors.BadSecretRequest(f"{where}.usageID", "each usage id once")
-            uuids.add(secret.uuid)
-            usages.add(usage)
-
     def _holds(self, found: Definition) -> bool:
         held = self._held.get(found.uuid)
         return held is not None and (held.definition.usage_type, held.definition.usage_id) == (
@@ -212,25 +205,6 @@ class Secrets:
             for s in session.list_private_ephemeral()
             if s.usage_id.startswith(self._prefix)
         }
-
-    @staticmethod
-    def _check_conflicts(
-        secrets: list[SecretInfo],
-        present: list[Definition],
-        ours: dict[UUID, Definition],
-        leaving: set[UUID],
-    ) -> None:
-        known = {s.uuid for s in present}
-        holders = {(s.usage_type, s.usage_id): s.uuid for s in present if s.uuid not in leaving}
-        renamed = {s.uuid: (s.usage_type, s.usage_id) for s in secrets}
-        for secret in secrets:
-            if secret.uuid in known and secret.uuid not in ours:
-                raise errors.ForeignSecret(secret.uuid)
-            usage = (secret.usage_type, secret.usage_id)
-            holder = holders.get(usage, secret.uuid)
-            # A holder that this very request gives another usage id stands in nobody's way.
-            if holder != secret.uuid and renamed.get(holder, usage) == usage:
-                raise errors.SecretUsageTaken(secret.uuid, secret.usage_id, holder)
 
     def _replace(
         self,
@@ -275,9 +249,21 @@ class Secrets:
             if held is not None:
                 _attempt(lambda held=held: session.put(held.definition, held.value))  # type: ignore[misc]
 
-    def _tell_removed(self, uuids: set[UUID]) -> None:
+    def _removed(self, uuids: set[UUID], were_there: set[UUID]) -> None:
+        if were_there:
+            self._tell(SecretsUnregistered(sorted(were_there)))
         if uuids:
             self._on_removed(uuids)
+
+
+def _is_put(session: SecretSession, held: _Held) -> bool:
+    try:
+        session.put(held.definition, held.value)
+    except errors.LibvirtFailed as error:
+        told = facts(uuid=held.definition.uuid, reason=error.reason)
+        log.error("secret not restored %s", told)
+        return False
+    return True
 
 
 def _attempt(undo: Callable[[], None]) -> None:

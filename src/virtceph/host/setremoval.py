@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Callable
 from uuid import UUID
 
 from virtceph import errors
@@ -50,9 +51,14 @@ def remove_set(one: FoundSet, timeout_s: float) -> None:
         raise failure
 
 
-def prune_sets(vm_id: UUID, sets: list[FoundSet], timeout_s: float) -> None:
-    """Remove sets, one after the other. Blocks up to `timeout_s` for each. Raises PruneFailed when some could
-    not be removed: the others were."""
+def prune_sets(
+    vm_id: UUID,
+    sets: list[FoundSet],
+    timeout_s: float,
+    on_removed: Callable[[FoundSet], None],
+) -> None:
+    """Remove sets, one after the other; `on_removed` is called with each. Blocks up to `timeout_s` for each.
+    Raises PruneFailed when some could not be removed: the others were."""
     deleted, failed, reasons = [], [], []
     for one in sets:
         try:
@@ -62,6 +68,7 @@ def prune_sets(vm_id: UUID, sets: list[FoundSet], timeout_s: float) -> None:
             reasons.append(error.message)
         else:
             deleted.append(one.note.snapshot_name)
+            on_removed(one)
     if failed:
         raise errors.PruneFailed(vm_id, failed, reasons[0], deleted)
 

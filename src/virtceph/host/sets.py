@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
 from virtceph import errors
+from virtceph.events import SnapshotSetDeleted, SnapshotSetRestored
 from virtceph.host.consistency import Verdict
 from virtceph.host.drives import Plan, Planner
+from virtceph.host.events import Tell, untold
 from virtceph.host.freezing import Freezing
-from virtceph.host.jobs import Job, Jobs
+from virtceph.host.job import Job
+from virtceph.host.jobs import Jobs
 from virtceph.host.leases import Leases
 from virtceph.host.making import Maker, Making
 from virtceph.host.pauses import Pauses
 from virtceph.host.restoring import Restorer, RestoreRequest, RestoreResult
 from virtceph.host.retention import Keep, Pruned, choose
-from virtceph.host.setnotes import SetDisk, SetNote, SetNotes, SnapshotSet
+from virtceph.host.setnotes import FoundSet, SetDisk, SetNote, SetNotes, SnapshotSet
 from virtceph.host.setremoval import of_name, prune_sets, remove_set
+from virtceph.host.snapshottold import SnapshotTold
 from virtceph.virt.domains import Domains
 from virtceph.virt.xml import Domain
 
@@ -45,7 +50,8 @@ class DeleteRequest:
 
 
 class SnapshotSets:
-    """The sets of this host's VMs. A set is there when it is noted on its images (`setnotes`)."""
+    """The sets of this host's VMs. A set is there when it is noted on its images (`setnotes`). `seen` hears
+    of each whole set that is found: its VM, how consistent it is, and when it was made."""
 
     def __init__(
         self,
@@ -58,11 +64,13 @@ class SnapshotSets:
         notes: SetNotes,
         restorer: Restorer,
         snapshot_timeout_s: float,
+        tell: Tell = untold,
+        seen: Callable[[UUID, str, float], None] = lambda _vm, _consistency, _at_s: None,
     ) -> None:
         self._domains, self._planner, self._jobs = domains, planner, jobs
         self._leases, self._pauses, self._maker = leases, pauses, maker
         self._notes, self._restorer = notes, restorer
-        self._timeout_s = snapshot_timeout_s
+        self._timeout_s, self._tell, self._seen = snapshot_timeout_s, tell, seen
 
     # --- verbs ---
 
@@ -79,9 +87,10 @@ class SnapshotSets:
         if asked.freeze != "no":
             self._leases.require_short(asked.max_frozen_s, "maxFrozen")
         status, domain = self._domains.describe(asked.vm_id)
-        if status == "Down":
+        is_off = status == "Down"
+        if is_off and (asked.freeze != "no" or asked.memory_path is not None):
             raise errors.VMDown(asked.vm_id)
-        if self._domains.is_migrating(asked.vm_id):
+        if not is_off and self._domains.is_migrating(asked.vm_id):
             raise errors.MigrationInProgress(asked.vm_id)
         targets = None if asked.disks is None else list(asked.disks)
         plan = self._planner.plan_set(
@@ -92,8 +101,11 @@ class SnapshotSets:
             asked.memory_path,
             grouped=asked.method == "group",
         )
+        if is_off and plan.asks_libvirt:
+            # An overlay is put in under a QEMU that writes; the file of a VM that is off can be copied.
+            raise errors.VMDown(asked.vm_id)
         job = Job(job_id, asked, "create_consistent_snapshot", "virt")
-        self._jobs.start(job, lambda _job: self._create(asked, domain.name, plan))
+        self._jobs.start(job, lambda job: self._create(job, asked, domain.name, plan))
         return job_id
 
     def listed(self, vm_id: UUID) -> list[SnapshotSet]:
@@ -102,7 +114,7 @@ class SnapshotSets:
         Raises:
             NoSuchVM, LibvirtUnavailable, CephUnavailable, CephPermissionDenied
         """
-        return [found.told() for found in self._notes.of(vm_id, self._describe(vm_id))]
+        return [found.told() for found in self._find(vm_id)]
 
     def delete(self, asked: DeleteRequest, job_uuid: UUID | None) -> UUID:
         """Start the job that removes a set. Blocks on libvirt only. Raises NoSuchVM, JobExists."""
@@ -114,20 +126,24 @@ class SnapshotSets:
         self._jobs.start(job, lambda _job: self._delete(asked, domain))
         return job_id
 
-    def prune(self, vm_id: UUID, keep: Keep, *, dry_run: bool) -> Pruned:
-        """Remove the complete sets that `keep` does not keep. Blocks.
+    def prune(self, vm_id: UUID, keep: Keep, name_prefix: str = "", *, dry_run: bool) -> Pruned:
+        """Remove the complete sets that `keep` does not keep, of those whose names begin so. Blocks.
 
         Raises:
             InvalidParameter, NoSuchVM, LibvirtUnavailable, CephUnavailable, CephPermissionDenied
             PruneFailed: some could not be removed; the others were.
         """
         keep.require_any()
-        found = self._notes.of(vm_id, self._describe(vm_id))
-        complete = [one for one in found if not one.missing]
+        found = self._find(vm_id)
+        complete = [
+            one
+            for one in found
+            if not one.missing and one.note.snapshot_name.startswith(name_prefix)
+        ]
         keeping = choose([one.note.created_at_s for one in complete], keep)
         gone = [one for index, one in enumerate(complete) if index not in keeping]
         if not dry_run:
-            prune_sets(vm_id, gone, self._timeout_s)
+            prune_sets(vm_id, gone, self._timeout_s, lambda one: self._deleted(one, pruned=True))
         kept = [one.note.snapshot_name for i, one in enumerate(complete) if i in keeping]
         return Pruned(kept, [one.note.snapshot_name for one in gone])
 
@@ -148,8 +164,21 @@ class SnapshotSets:
 
     # --- inside ---
 
-    def _create(self, asked: SetRequest, vm_name: str, plan: Plan) -> SnapshotSet:
-        with self._maker.begin(plan) as making:
+    def _find(self, vm_id: UUID) -> list[FoundSet]:
+        found = self._notes.of(vm_id, self._describe(vm_id))
+        for one in found:
+            if not one.missing:
+                self._seen(vm_id, one.note.consistency, one.note.created_at_s)
+        return found
+
+    def _deleted(self, one: FoundSet, *, pruned: bool) -> None:
+        note = one.note
+        self._tell(SnapshotSetDeleted(note.vm_id, note.set_id, note.snapshot_name, pruned))
+
+    def _create(self, job: Job, asked: SetRequest, vm_name: str, plan: Plan) -> SnapshotSet:
+        name, to_freeze = asked.snapshot_name, asked.freeze != "no"
+        told = SnapshotTold(self._tell, plan, job.uuid, name, to_freeze)
+        with told.making(), self._maker.begin(plan) as making:
             freezing = Freezing(self._leases, making, asked.freeze, asked.max_frozen_s)
             try:
                 making.prepare(is_set=True)
@@ -162,6 +191,7 @@ class SnapshotSets:
             except errors.SnapshotFailed as error:
                 raise _undone(making, error) from error
             making.settle()
+            told.made(verdict, freezing.frozen_for_s)
             return note.told([])
 
     def _make(self, making: Making, until_s: float) -> None:
@@ -176,11 +206,16 @@ class SnapshotSets:
         found = of_name(self._notes.of(asked.vm_id, domain), asked.snapshot_name, domain)
         for one in found:
             remove_set(one, self._timeout_s)
+            self._deleted(one, pruned=False)
 
     def _restore(self, asked: RestoreRequest, domain: Domain) -> RestoreResult:
         found = of_name(self._notes.of(asked.vm_id, domain), asked.snapshot_name, domain)
         # Of two of one name the older is what is left of a set that was removed by other means.
-        return self._restorer.restore(asked, domain, found[-1])
+        result = self._restorer.restore(asked, domain, found[-1])
+        note, volumes = found[-1].note, [disk.volume_name for disk in result.disks]
+        what = note.set_id, note.snapshot_name, result.into, volumes
+        self._tell(SnapshotSetRestored(asked.vm_id, *what))
+        return result
 
     def _describe(self, vm_id: UUID) -> Domain:
         try:

@@ -10,11 +10,14 @@ from uuid import UUID, uuid4
 from virtceph import errors
 from virtceph.host.consistency import Verdict, judge, not_frozen_by_us
 from virtceph.host.drives import Plan, Planner, SnapDrive
+from virtceph.host.events import Tell, untold
 from virtceph.host.freezing import thaw_or_tell
-from virtceph.host.jobs import Job, Jobs
+from virtceph.host.job import Job
+from virtceph.host.jobs import Jobs
 from virtceph.host.leases import Leases, ThawResult
 from virtceph.host.making import Maker, Making
 from virtceph.host.pauses import Pauses
+from virtceph.host.snapshottold import SnapshotTold
 from virtceph.schema import wire
 from virtceph.virt.domains import Domains
 
@@ -61,9 +64,11 @@ class Snapshots:
         pauses: Pauses,
         jobs: Jobs,
         maker: Maker,
+        tell: Tell = untold,
     ) -> None:
         self._domains, self._planner, self._jobs = domains, planner, jobs
         self._leases, self._pauses, self._maker = leases, pauses, maker
+        self._tell = tell
         self._notes = ThreadPoolExecutor(4, "note-consistency")
 
     def start(self, asked: SnapshotRequest, job_uuid: UUID | None) -> UUID:
@@ -88,19 +93,21 @@ class Snapshots:
         return job_id
 
     def _run(self, job: Job, asked: SnapshotRequest, plan: Plan) -> SnapshotResult:
-        with self._maker.begin(plan) as making:
+        to_freeze = asked.frozen or plan.memory_path is None
+        told = SnapshotTold(self._tell, plan, job.uuid, None, to_freeze)
+        with told.making(), self._maker.begin(plan) as making:
             making.prepare()
             if asked.frozen:
-                result = self._under_the_callers_freeze(job, asked, making)
+                result = self._under_the_callers_freeze(job, asked, making, told)
             elif plan.memory_path is not None:
-                result = self._with_memory(asked, making)
+                result = self._with_memory(asked, making, told)
             else:
-                result = self._under_our_freeze(asked, making)
+                result = self._under_our_freeze(asked, making, told)
             making.settle()
             return result
 
     def _under_the_callers_freeze(
-        self, job: Job, asked: SnapshotRequest, making: Making
+        self, job: Job, asked: SnapshotRequest, making: Making, told: SnapshotTold
     ) -> SnapshotResult:
         """The caller owns the freezing: the guest is only asked, before and after."""
         plan = making.plan
@@ -109,31 +116,34 @@ class Snapshots:
         _make_or_undo(making, asked)
         after, why = self._leases.ask(plan.vm_id)
         if window is None or (before, after) != ("frozen", "frozen"):
-            return self._noted(making, not_frozen_by_us(before, after, why, window))
+            return self._noted(making, told, not_frozen_by_us(before, after, why, window))
 
         def ended(thaw: ThawResult) -> None:
             verdict = judge(thaw, window.filesystems, window.mounted, plan.covered())
             job.result = _result(plan, verdict, window.id, thaw.frozen_for_s)
             self._notes.submit(making.note, verdict)
+            told.made(verdict, thaw.frozen_for_s)
 
         job.result = _result(
             plan, Verdict("pending", "the guest is still frozen; known at the thaw"), window.id
         )
         if not self._leases.at_end(window, ended):
             verdict = Verdict("crash", "the freeze ended while the snapshot was made")
-            job.result = self._noted(making, verdict)
+            job.result = self._noted(making, told, verdict)
         # By now the window may have ended, and `ended` have told how.
-        told: SnapshotResult = job.result
-        return told
+        result: SnapshotResult = job.result
+        return result
 
-    def _under_our_freeze(self, asked: SnapshotRequest, making: Making) -> SnapshotResult:
+    def _under_our_freeze(
+        self, asked: SnapshotRequest, making: Making, told: SnapshotTold
+    ) -> SnapshotResult:
         """Freeze, make, thaw. A guest that cannot be frozen is snapshotted all the same, and told."""
         plan = making.plan
         try:
             freeze = self._leases.freeze(plan.vm_id, asked.freeze_timeout_s)
         except errors.VirtcephError as error:
             _make_or_undo(making, asked)
-            return self._noted(making, Verdict("crash", f"not frozen: {error.message}"))
+            return self._noted(making, told, Verdict("crash", f"not frozen: {error.message}"))
         window = self._leases.window_of(plan.vm_id)
         failure: errors.SnapshotFailed | None = None
         try:
@@ -148,10 +158,12 @@ class Snapshots:
             raise failure
         mounted = window.mounted if window is not None else None
         verdict = judge(thaw, freeze.filesystems, mounted, plan.covered())
-        result = self._noted(making, verdict)
-        return replace(result, window_id=freeze.window_id, frozen_for_s=thaw.frozen_for_s)
+        result = self._noted(making, told, verdict, thaw.frozen_for_s)
+        return replace(result, window_id=freeze.window_id)
 
-    def _with_memory(self, asked: SnapshotRequest, making: Making) -> SnapshotResult:
+    def _with_memory(
+        self, asked: SnapshotRequest, making: Making, told: SnapshotTold
+    ) -> SnapshotResult:
         """Memory and disks of one instant: the VM is paused while both are taken."""
         try:
             with self._pauses.paused(making.plan.vm_id, asked.memory_timeout_s):
@@ -161,11 +173,18 @@ class Snapshots:
             making.undo()
             raise
         reason = "taken with the memory of the same instant; not frozen"
-        return self._noted(making, Verdict("crash", reason))
+        return self._noted(making, told, Verdict("crash", reason))
 
-    def _noted(self, making: Making, verdict: Verdict) -> SnapshotResult:
+    def _noted(
+        self,
+        making: Making,
+        told: SnapshotTold,
+        verdict: Verdict,
+        frozen_for_s: float | None = None,
+    ) -> SnapshotResult:
         making.note(verdict)
-        return _result(making.plan, verdict)
+        told.made(verdict, frozen_for_s)
+        return _result(making.plan, verdict, frozen_for_s=frozen_for_s)
 
 
 def _make(making: Making, asked: SnapshotRequest) -> None:

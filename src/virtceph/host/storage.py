@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -11,10 +10,12 @@ from uuid import UUID
 
 from virtceph import errors
 from virtceph.ceph.cluster import Caps, Cluster
-from virtceph.ceph.images import Images
 from virtceph.ceph.spec import ClusterSpec, PoolSpec
-from virtceph.ceph.workers import Call, WorkerPool
-from virtceph.host.names import Name, SnapshotNames, Then, nothing
+from virtceph.ceph.workers import WorkerPool
+from virtceph.events import StorageDomainConnected as Connected
+from virtceph.events import StorageDomainDisconnected as Disconnected
+from virtceph.host.events import Tell, untold
+from virtceph.host.storagedomain import StorageDomain, bare
 from virtceph.host.storageinfo import (
     Settings,
     StorageDomainConnected,
@@ -25,60 +26,9 @@ from virtceph.log import facts
 from virtceph.sensitive import Sensitive
 from virtceph.virt.xml import RbdSource
 
+__all__ = ["StorageDomain", "StorageDomains"]
+
 log = logging.getLogger(__name__)
-
-
-class StorageDomain:
-    """One connected storage domain: a control connection and ready workers."""
-
-    def __init__(self, settings: Settings, cluster: Cluster, workers: WorkerPool) -> None:
-        self.settings, self.cluster, self.workers = settings, cluster, workers
-        self.pool = PoolSpec(settings.pool, settings.namespace)
-        self.images = Images(cluster, self.pool)
-        self.images.dead = workers.dead
-
-    def owns(self, source: RbdSource) -> bool:
-        """Whether a disk's image lies in this domain: same pool, and a monitor in common."""
-        ours = {_bare(monitor) for monitor in self.settings.monitors}
-        return (source.pool, source.namespace) == (self.pool.pool, self.pool.namespace) and (
-            not source.monitors or bool(ours.intersection(source.monitors))
-        )
-
-    def snapshot_name(self, image: str, snapshot: str) -> Name:
-        """What tells this snapshot from all others, whichever domain names its pool."""
-        return f"{self.cluster.fsid}/{self.pool}", image, snapshot
-
-    def images_in(self, pool: str) -> Images:
-        """The images of a pool of the same cluster, in the same namespace."""
-        return Images(self.cluster, PoolSpec(pool, self.pool.namespace))
-
-    def require_monitors(self) -> None:
-        """Return if the monitors answer: without them no snapshot gets its number. Blocks. Raises
-        CephUnavailable, CephFailed."""
-        with contextlib.suppress(errors.NoSuchPool):  # they answered; a new pool has no figures yet
-            self.cluster.pool_stats(self.pool)
-
-    def give_up(
-        self,
-        names: SnapshotNames,
-        image: str,
-        snapshot: str,
-        timeout_s: float,
-        then: Then = nothing,
-    ) -> None:
-        """Have a snapshot that was asked for and not answered undone, should it appear. Does not wait."""
-        call = Call("remove_snapshot", self.pool, {"name": image, "snapshot": snapshot})
-        names.give_up(
-            self.snapshot_name(image, snapshot),
-            lambda: self.images.has_snapshot(image, snapshot),
-            lambda: self.workers.run([call], timeout_s)[0],
-            then,
-        )
-
-    def close(self) -> None:
-        """Let go of workers and connection. Blocks while librados winds up."""
-        self.workers.close()
-        self.cluster.close()
 
 
 class StorageDomains:
@@ -92,9 +42,10 @@ class StorageDomains:
         op_timeout_s: float,
         workers: int,
         on_connected: Callable[[StorageDomain], None] = lambda _domain: None,
+        tell: Tell = untold,
     ) -> None:
         self._key_of, self._op_timeout_s, self._workers = key_of, op_timeout_s, workers
-        self._on_connected = on_connected
+        self._on_connected, self._tell = on_connected, tell
         self._domains: dict[UUID, StorageDomain] = {}
         self._lock = threading.Lock()
 
@@ -114,6 +65,7 @@ class StorageDomains:
         try:
             pool = PoolSpec(settings.pool, settings.namespace)
             report = _report(cluster, _require_caps(cluster.check(pool), settings.user))
+            cluster.monitors()
             domain = self._put(settings, cluster)
         except BaseException:
             cluster.close()
@@ -121,12 +73,18 @@ class StorageDomains:
         if domain is None:
             cluster.close()
         else:
+            self._tell_connected(domain)
             self._on_connected(domain)
         log.info(
             "connected storage domain %s",
             facts(domain=settings.storage_domain_id, pool=pool, fsid=report.fsid),
         )
         return report
+
+    def _tell_connected(self, domain: StorageDomain) -> None:
+        ours = domain.settings
+        where = ours.name, ours.pool, ours.namespace, domain.cluster.fsid
+        self._tell(Connected(ours.storage_domain_id, *where))
 
     def _put(self, settings: Settings, cluster: Cluster) -> StorageDomain | None:
         """Take the connection into use; None when another request has put as good a one meanwhile."""
@@ -136,9 +94,11 @@ class StorageDomains:
                 _require_same(other.settings, settings)
                 if other.cluster.spec.key == cluster.spec.key:
                     return None
-            domain = StorageDomain(settings, cluster, WorkerPool(cluster.spec, self._workers))
+            workers = WorkerPool(cluster.spec, self._workers)
+            domain = StorageDomain(settings, cluster, workers, self._tell)
             self._domains[settings.storage_domain_id] = domain
         if other is not None:
+            self._tell(Disconnected(settings.storage_domain_id, "replaced"))
             _close_in_background(other)
         try:
             # Unregistered meanwhile, it was not yet among those that `drop_secrets` closes.
@@ -158,12 +118,13 @@ class StorageDomains:
             _require_same(known.settings, settings)
         return known
 
-    def disconnect(self, storage_domain_id: UUID) -> None:
+    def disconnect(self, storage_domain_id: UUID, cause: str = "asked") -> None:
         """Close a storage domain; an unknown one is closed already. Does not wait."""
         with self._lock:
             domain = self._domains.pop(storage_domain_id, None)
         if domain is not None:
             log.info("disconnected storage domain %s", facts(domain=storage_domain_id))
+            self._tell(Disconnected(storage_domain_id, cause))
             _close_in_background(domain)
 
     def drop_secrets(self, secret_uuids: set[UUID]) -> None:
@@ -171,7 +132,7 @@ class StorageDomains:
         with self._lock:
             using = [i for i, d in self._domains.items() if d.settings.secret_uuid in secret_uuids]
         for storage_domain_id in using:
-            self.disconnect(storage_domain_id)
+            self.disconnect(storage_domain_id, "secret")
 
     def get(self, storage_domain_id: UUID) -> StorageDomain:
         """A connected storage domain. Raises NoSuchStorageDomain."""
@@ -184,26 +145,33 @@ class StorageDomains:
     def of(self, source: RbdSource) -> StorageDomain | None:
         """The connected storage domain that a disk's image lies in. A disk that names no monitors could
         lie in any cluster: it is nobody's where two of them have its pool."""
+        owners = self.owners(source)
+        return owners[0] if owners else None
+
+    def owners(self, source: RbdSource) -> list[StorageDomain]:
+        """All that a disk's image lies in: several users may be connected to one pool."""
         with self._lock:
             owners = [d for d in self._domains.values() if d.owns(source)]
         if not source.monitors and len({d.cluster.fsid for d in owners}) > 1:
-            return None
-        return owners[0] if owners else None
+            return []
+        return owners
 
     def find(self, fsid: str, pool: str, namespace: str) -> StorageDomain | None:
         """A connected storage domain of a cluster's pool and namespace, by their names."""
         wanted = (fsid, PoolSpec(pool, namespace))
-        with self._lock:
-            domains = list(self._domains.values())
+        domains = self.domains()
         return next((d for d in domains if (str(d.cluster.fsid), d.pool) == wanted), None)
 
-    def connected(self) -> list[StorageDomainInfo]:
-        """The connected storage domains. Asks no cluster."""
+    def domains(self) -> list[StorageDomain]:
+        """Those that are connected. Asks no cluster."""
         with self._lock:
-            domains = list(self._domains.values())
+            return list(self._domains.values())
+
+    def connected(self) -> list[StorageDomainInfo]:
+        """The same, as callers are told of them."""
         return [
             StorageDomainInfo(**vars(domain.settings), fsid=domain.cluster.fsid)
-            for domain in domains
+            for domain in self.domains()
         ]
 
     def stats(self, storage_domain_id: UUID) -> StorageDomainStats:
@@ -223,13 +191,17 @@ class StorageDomains:
             True, stats.latency_s, stats.capacity_bytes, stats.used_bytes, stats.health
         )
 
-    def cluster_key(self, storage_domain_id: UUID) -> str:
-        """What tells clusters apart when slots are shared out; the id itself for an unknown domain."""
+    def cluster_key(self, storage_domain_id: str) -> str:
+        """What tells clusters apart when slots are shared out; what is no known domain's id, itself."""
+        try:
+            ident = UUID(storage_domain_id)
+        except ValueError:
+            return storage_domain_id
         with self._lock:
-            domain = self._domains.get(storage_domain_id)
+            domain = self._domains.get(ident)
         if domain is None:
-            return str(storage_domain_id)
-        return ",".join(sorted(_bare(monitor) for monitor in domain.settings.monitors))
+            return storage_domain_id
+        return ",".join(sorted(bare(monitor) for monitor in domain.settings.monitors))
 
     def close(self) -> None:
         """Close them all. Blocks."""
@@ -238,11 +210,6 @@ class StorageDomains:
             self._domains.clear()
         for domain in domains:
             domain.close()
-
-
-def _bare(monitor: str) -> str:
-    """A monitor's address without its protocol, as domain XML has it."""
-    return monitor.removeprefix("v1:").removeprefix("v2:")
 
 
 def _require_same(ours: Settings, asked: Settings) -> None:

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 from virtceph import errors
+from virtceph.events import VMFoundFrozen
+from virtceph.host.events import Tell, untold
 from virtceph.host.leases import Leases
 from virtceph.log import facts
 from virtceph.virt.agent import Agent
@@ -27,9 +29,16 @@ _ARRIVED = "it arrived frozen from another host"
 class Strangers:
     """Looks for them. `policy` is `report`, `thaw` or `ignore`."""
 
-    def __init__(self, domains: Domains, agent: Agent, leases: Leases, policy: str) -> None:
+    def __init__(
+        self,
+        domains: Domains,
+        agent: Agent,
+        leases: Leases,
+        policy: str,
+        tell: Tell = untold,
+    ) -> None:
         self._domains, self._agent, self._leases = domains, agent, leases
-        self._policy = policy
+        self._policy, self._tell = policy, tell
         self._threads = ThreadPoolExecutor(_THREADS, "strangers")
 
     def look_at_all(self) -> None:
@@ -71,6 +80,7 @@ class Strangers:
         log.error("a guest is frozen by nobody known here %s", facts(vm=vm_id))
         if thaw_because is None and self._policy == "thaw":
             thaw_because = "it was frozen by nobody known here"
+        self._tell(VMFoundFrozen(vm_id, thaw_because is not None))
         if thaw_because is not None:
             self._leases.thaw_stranger(vm_id, thaw_because)
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
-from virtceph.host.records import LeaseRecord, boottime_s
-from virtceph.log import facts
+from virtceph import errors
+from virtceph.host.records import LeaseRecord, LeaseRecords, boottime_s
 from virtceph.schema import wire
 from virtceph.virt.agent import FileSystem
-
-log = logging.getLogger(__name__)
 
 # Guests that did not thaw at the first try may not take all the threads from those that would.
 _RETRIES_AT_ONCE = 4
@@ -72,7 +69,8 @@ class Window:
 
     `broken` says why it did not hold, once that is known; `began_s` is when the guest was asked to freeze
     (before that, when the window was opened); `unwanted`, that nobody waits for its freeze
-    any more; `rescued`, that a thaw of the daemon's own is under way; `result` is set when it has ended.
+    any more; `rescued`, that a thaw of the daemon's own is under way; `cause` and `thawed_by` say why, and by
+    which caller, it is thawed; `result` is set when it has ended.
     """
 
     vm_id: UUID
@@ -87,6 +85,8 @@ class Window:
     broken: str | None = None
     unwanted: bool = False
     rescued: bool = False
+    cause: str = "verb"
+    thawed_by: str | None = None
     next_try_s: float = 0.0
     tries: int = 0
     at_end: list[Callable[[ThawResult], None]] = field(default_factory=list)
@@ -137,6 +137,7 @@ class Window:
             mounted=mounted,
             # Nobody watched the guest while no daemon ran.
             broken="the daemon was restarted" if record.filesystems else UNCONFIRMED,
+            cause="start",
         )
 
     def lease(self) -> Lease:
@@ -163,16 +164,10 @@ def outcome_of(window: Window, count: int, reason: str | None) -> ThawResult:
     return ThawResult(window.id, count, elapsed_s, broken is None, broken or "held throughout")
 
 
-def log_end(window: Window, result: ThawResult) -> None:
-    """Tell of a window that has ended."""
-    log.info(
-        "thawed %s",
-        facts(
-            vm=window.vm_id,
-            window=window.id,
-            filesystems=result.filesystems,
-            frozen_s=result.frozen_for_s,
-            intact=result.intact,
-            reason=result.reason,
-        ),
-    )
+def put_on_record(records: LeaseRecords, window: Window) -> None:
+    """Have a window on the disk, as it is now. Blocks. Raises FreezeFailed."""
+    try:
+        records.put(window.record())
+    except OSError as error:
+        reason = f"its lease cannot be recorded: {error.strerror}"
+        raise errors.FreezeFailed(window.vm_id, reason) from error

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from virtceph.host.capabilities import Capabilities, capabilities
 from virtceph.host.host import Host
-from virtceph.host.jobs import JobInfo
+from virtceph.host.job import JobInfo
 from virtceph.host.secrets import RegisteredSecret, SecretInfo
 from virtceph.host.vms import VMSummary
 from virtceph.verbs.registry import verb

@@ -12,7 +12,17 @@ from virtceph.schema import Contract, ContractError, VerbSpec
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_MODULES = ("host", "vm", "storagedomain", "volume")
+_MODULES = (
+    "host",
+    "job",
+    "vm",
+    "vmdisk",
+    "storagedomain",
+    "volume",
+    "volumesnapshot",
+    "volumeremoval",
+    "volumedata",
+)
 _functions: dict[str, Callable[..., Any]] = {}
 
 
