@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from virtceph.client.errors import ConnectionFailed, NoSuchJob, ServerError, TimedOut
@@ -22,7 +22,9 @@ FREEZE_LEASE_S = 30.0
 _ALWAYS_PASSED: dict[str, dict[str, Any]] = {"VM.freeze": {"timeout": FREEZE_LEASE_S}}
 
 _JOB_ENDED = frozenset({"done", "aborted", "failed"})
-_POLL_FIRST_S, _POLL_LAST_S = 0.02, 2.0
+_POLL_FIRST_S, _POLL_LAST_S = 0.005, 2.0
+# For somebody who watches.
+_POLL_TOLD_S = 0.2
 
 
 class Client:
@@ -102,13 +104,28 @@ class Client:
         """`with client.frozen(vm_id) as window:` the guest's file systems are frozen in between."""
         return Frozen(self.call, vm_id, timeout_s)
 
-    def wait_for_job(self, job_uuid: UUID | str, timeout_s: float) -> dict[str, Any]:
-        """Wait until a job ended (`done`, `failed` or `aborted`) and return its JobInfo. Blocks.
+    def events(
+        self, since: str | None = None, types: Iterable[str] | None = None, *, follow: bool = True
+    ) -> Iterator[dict[str, Any]]:
+        """What the daemon tells from now on, or from behind a cursor, on a connection of its own: see
+        `virtceph.client.events`. Blocks between events. Raises ConnectionFailed."""
+        from virtceph.client.events import events
+
+        return events(self.path, since, types, follow=follow, timeout_s=self.timeout_s)
+
+    def wait_for_job(
+        self,
+        job_uuid: UUID | str,
+        timeout_s: float,
+        told: Callable[[dict[str, Any]], object] | None = None,
+    ) -> dict[str, Any]:
+        """Wait until a job ended (`done`, `failed` or `aborted`) and return its JobInfo. Blocks. `told` is
+        called with each JobInfo before that, some times a second.
 
         Raises TimedOut when it still runs after `timeout_s` seconds, NoSuchJob when unknown.
         """
-        job_id, pause_s = str(job_uuid), _POLL_FIRST_S
-        deadline = time.monotonic() + timeout_s
+        job_id, began_s = str(job_uuid), time.monotonic()
+        longest_s = _POLL_LAST_S if told is None else _POLL_TOLD_S
         while True:
             jobs = self.call("Host.getJobs", job_ids=[job_id])
             job = next(iter(jobs.values()), None)
@@ -116,11 +133,14 @@ class Client:
                 raise NoSuchJob(f"the daemon knows no job {job_id}")
             if job["status"] in _JOB_ENDED:
                 return dict(job)
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
+            if told is not None:
+                told(dict(job))
+            elapsed_s = time.monotonic() - began_s
+            if elapsed_s >= timeout_s:
                 raise TimedOut(f"Waiting for job {job_id}", timeout_s)
-            time.sleep(min(pause_s, left_s))
-            pause_s = min(pause_s * 1.5, _POLL_LAST_S)
+            # What takes ten times as long is asked for a tenth as often.
+            pause_s = min(max(_POLL_FIRST_S, elapsed_s / 10), longest_s)
+            time.sleep(min(pause_s, timeout_s - elapsed_s))
 
     def _post(self, request: Any, timeout_s: float | None, what: str) -> Any:
         body = json.dumps(request, default=_plain).encode()

@@ -20,12 +20,15 @@ def socket_path() -> str:
     return os.environ.get("VIRTCEPH_SOCKET") or DEFAULT_SOCKET
 
 
-class _Connection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP on a UNIX socket."""
+
     def __init__(self, path: str, timeout_s: float) -> None:
         super().__init__("localhost", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:
+        """Connect. Blocks. Raises OSError."""
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         try:
@@ -40,19 +43,19 @@ class Transport:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._connection: _Connection | None = None
+        self._connection: UnixConnection | None = None
 
     def open(self, timeout_s: float) -> None:
         """Connect, unless connected. Blocks. Raises ConnectionFailed or TimedOut."""
         if self._connection is not None:
             return
-        connection = _Connection(self.path, timeout_s)
+        connection = UnixConnection(self.path, timeout_s)
         try:
             connection.connect()
         except TimeoutError:
             raise TimedOut(f"Connecting to {self.path}", timeout_s) from None
         except OSError as error:
-            raise ConnectionFailed(_why_not_connected(self.path, error)) from error
+            raise ConnectionFailed(why_not_connected(self.path, error)) from error
         self._connection = connection
 
     def close(self) -> None:
@@ -87,7 +90,7 @@ class Transport:
             raise TimedOut(what, timeout_s) from None
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise ConnectionFailed(_why_broken(error)) from error
+            raise ConnectionFailed(why_broken(error)) from error
         except BaseException:
             # Half an answer may be left on the connection.
             self.close()
@@ -114,7 +117,7 @@ class Transport:
         if unsent is not None or response.will_close:
             self.close()
         if response.status not in (200, 204):
-            raise ConnectionFailed(_refusal(response.status, answer), response.status)
+            raise ConnectionFailed(refusal(response.status, answer), response.status)
         return answer
 
     @staticmethod
@@ -139,7 +142,8 @@ def _left_s(deadline: float) -> float:
     return left
 
 
-def _why_not_connected(path: str, error: OSError) -> str:
+def why_not_connected(path: str, error: OSError) -> str:
+    """What to do when nobody answers at a socket."""
     if isinstance(error, FileNotFoundError):
         return f"there is no socket {path}; is virtcephd running? (systemctl status virtcephd)"
     if isinstance(error, ConnectionRefusedError):
@@ -149,16 +153,20 @@ def _why_not_connected(path: str, error: OSError) -> str:
     return f"{path}: {error}"
 
 
-def _why_broken(error: Exception) -> str:
+def why_broken(error: Exception) -> str:
+    """How a connection ended."""
     if isinstance(error, http.client.RemoteDisconnected):
         return "the daemon closed the connection without an answer; the request may have been done"
     return f"the connection broke: {error or type(error).__name__}"
 
 
-def _refusal(status: int, answer: bytes) -> str:
+def refusal(status: int, answer: bytes) -> str:
+    """What an HTTP status other than 200 is told as."""
     said = ""
     with suppress(ValueError, KeyError, TypeError):
         said = str(json.loads(answer)["error"])
+    if status == 400 and said:
+        return f"the daemon does not take the request ({said})"
     if status == 403:
         advice = "be root, or a member of the group virtceph"
         return f"the daemon does not serve this user ({said or advice})"

@@ -1,51 +1,40 @@
-"""From the bytes of a request to the bytes of its reply, by JSON-RPC 2.0.
-
-jsonrpcserver does the dispatch, on a ready-made envelope and with a validator and signatures that
-cost nothing; its defaults cost more than all the rest. No exception reaches it: it would put its text
-into the reply.
-"""
+"""From the bytes of a request to the bytes of its reply, by JSON-RPC 2.0: who may ask, and in which lane it
+is served. What a verb does with it is in `calls`."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from types import CoroutineType
 from typing import Any
 
-import jsonrpcserver
 import orjson
 
 from virtceph import errors, request
 from virtceph.log import facts
+from virtceph.rpc import envelope as envelopes
+from virtceph.rpc.audit import Asked
+from virtceph.rpc.callers import OVER_HTTP, Caller, Manner
+from virtceph.rpc.calls import Asking, Calls, Told
 from virtceph.rpc.lanes import Lane, LateError
-from virtceph.schema import Codec, Contract, Mismatch, VerbSpec
+from virtceph.rpc.quota import Quota
+from virtceph.schema import Contract, VerbSpec
 
 log = logging.getLogger(__name__)
 
-# Any verb may meet these, by the way it is run rather than by what it does.
-_ALWAYS = ("LaneBusy", "DeadlineExceeded", "ShuttingDown", "InternalError")
-_ANY_ARGUMENTS = inspect.signature(lambda *args, **kwargs: None)
-_LOGGED_CHARS = 600
-
-
-@dataclass(frozen=True)
-class _Verb:
-    spec: VerbSpec
-    decode: Callable[[Mapping[str, Any]], dict[str, Any]]
-    encode: Callable[[Any], Any]
-    function: Callable[..., Any]
-    allowed: frozenset[str]
+# Each is begun before the next body is looked at.
+_MAX_BATCH = 1000
 
 
 class Dispatcher:
     """Serves the verbs of one contract.
 
     `lanes` has a Lane for each lane of the contract but `inline`; `cluster_key` tells which cluster a
-    storage domain belongs to, so that one dead cluster cannot take every slot.
+    storage domain belongs to, so that one dead cluster cannot take every slot. `told` hears of each call
+    of a verb how it ended, in the thread that served it.
     """
 
     def __init__(
@@ -54,11 +43,11 @@ class Dispatcher:
         functions: Mapping[str, Callable[..., Any]],
         lanes: Mapping[str, Lane],
         cluster_key: Callable[[str], str] = str,
+        told: Told = lambda _asked: None,
     ) -> None:
         self._contract, self._lanes, self._cluster_key = contract, lanes, cluster_key
-        self._codec = Codec(contract)
-        self._verbs = {name: self._compile(name, functions[name]) for name in contract.verbs}
-        self._methods = {name: self._method(verb) for name, verb in self._verbs.items()}
+        self._told = told
+        self._calls = Calls(contract, functions, told)
         self._numbers = itertools.count(1)
         self._draining = False
         self.in_flight = 0
@@ -67,58 +56,121 @@ class Dispatcher:
         """Answer ShuttingDown to whatever is asked from now on."""
         self._draining = True
 
-    async def handle(self, body: bytes, caller: str) -> bytes | None:
+    async def handle(self, body: bytes, caller: Caller, manner: Manner = OVER_HTTP) -> bytes | None:
         """The reply to one body; None when there is none to give (only notifications)."""
-        try:
-            untrusted = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            return _dump(self._failure(None, errors.ParseError()))
-        if not isinstance(untrusted, list):
-            reply = await self._one(untrusted, caller)
-            return None if reply is None else _dump(reply)
-        if not untrusted:
-            return _dump(self._failure(None, errors.InvalidRequest("at least one request")))
-        replies = await asyncio.gather(*(self._one(entry, caller) for entry in untrusted))
-        given = [reply for reply in replies if reply is not None]
-        return _dump(given) if given else None
+        reply = await self.answer(body, caller, manner)
+        return None if reply is None else envelopes.dump(reply)
 
-    async def _one(self, untrusted: Any, caller: str) -> dict[str, Any] | None:
-        wrong = _envelope_fault(untrusted)
+    async def answer(self, body: bytes, caller: Caller, manner: Manner) -> Any:
+        """The same, before it is made bytes: an object, a list of them, or None."""
+        outcome = self.begin(body, Asking(caller, manner))
+        return await outcome if type(outcome) is CoroutineType else outcome
+
+    def begin(self, body: bytes, asking: Asking) -> Any:
+        """The reply of `answer` where it is there at once, as with verbs that never wait; else a coroutine
+        that ends with it, and that has to be run."""
+        try:
+            untrusted = envelopes.load(body)
+        except orjson.JSONDecodeError:
+            return self._failure(None, errors.ParseError(), asking)
+        if not isinstance(untrusted, list):
+            return self._one(untrusted, asking)
+        if len(untrusted) == 1 and asking.manner.as_engines_expect:
+            return self._one(untrusted[0], asking)
+        if not 0 < len(untrusted) <= _MAX_BATCH:
+            wanted = f"at most {_MAX_BATCH} requests" if untrusted else "at least one request"
+            return self._failure(None, errors.InvalidRequest(wanted), asking)
+        outcomes = [self._one(one, asking) for one in untrusted]
+        if any(type(outcome) is CoroutineType for outcome in outcomes):
+            return _all(outcomes)
+        return [reply for reply in outcomes if reply is not None] or None
+
+    def _one(self, untrusted: Any, asking: Asking) -> Any:
+        """The reply to one request, or a coroutine that ends with it; None to a notification."""
+        wrong = envelopes.fault_of(untrusted, any_id=asking.manner.as_engines_expect)
         if wrong is not None:
-            return self._failure(None, errors.InvalidRequest(wrong))
+            return self._failure(None, errors.InvalidRequest(wrong), asking)
+        reply = self._dispatch(untrusted, asking)
+        return reply if type(reply) is CoroutineType or "id" in untrusted else None
+
+    def _dispatch(self, envelope: dict[str, Any], asking: Asking) -> Any:
+        name, ident, caller = envelope["method"], envelope.get("id"), asking.caller
+        spec = self._contract.verbs.get(name)
+        if spec is None:
+            return self._failure(ident, errors.MethodNotFound(name[:128]), asking)
+        context = request.Request(
+            f"{next(self._numbers):x}",
+            caller.name,
+            time.monotonic() + spec.deadline_s,
+            asking.flow,
+        )
+        refusal = self._refusal(spec, caller)
+        if refusal is not None:
+            return self._refused(spec, ident, asking, refusal, context)
+        if spec.lane == "inline":
+            return self._calls.run(context, envelope, asking)
+        # What ends a freeze is never refused for what else its caller has under way.
+        quota = asking.quota if spec.lane != "rescue" else None
+        if quota is not None and not quota.take():
+            return self._refused(spec, ident, asking, errors.LaneBusy("connection"), context)
+        return self._in_lane(spec, envelope, asking, context, quota)
+
+    async def _in_lane(
+        self,
+        spec: VerbSpec,
+        envelope: dict[str, Any],
+        asking: Asking,
+        context: request.Request,
+        quota: Quota | None,
+    ) -> dict[str, Any] | None:
         self.in_flight += 1
         try:
-            reply = await self._dispatch(untrusted, caller)
+            reply = await self._waited_for(spec, envelope, asking, context)
         finally:
             self.in_flight -= 1
-        return reply if "id" in untrusted else None
+            if quota is not None:
+                quota.give_back()
+        return reply if "id" in envelope else None
 
-    async def _dispatch(self, envelope: dict[str, Any], caller: str) -> dict[str, Any]:
-        name, ident = envelope["method"], envelope.get("id")
-        verb = self._verbs.get(name)
-        if verb is None:
-            return self._failure(ident, errors.MethodNotFound(name[:128]))
-        # What ends a freeze is served to the end: its caller must not be left with a frozen guest.
-        if self._draining and verb.spec.lane != "rescue":
-            return self._failure(ident, errors.ShuttingDown())
-        spec = verb.spec
-        context = request.Request(
-            f"{next(self._numbers):x}", caller, time.monotonic() + spec.deadline_s
-        )
-        if spec.lane == "inline":
-            return self._in_context(context, envelope)
+    async def _waited_for(
+        self, spec: VerbSpec, envelope: dict[str, Any], asking: Asking, context: request.Request
+    ) -> dict[str, Any]:
+        ident = envelope.get("id")
         try:
             return await self._lanes[spec.lane].run(
-                lambda: self._in_context(context, envelope),
+                lambda: self._calls.run(context, envelope, asking),
                 context.deadline_s,
                 self._key(spec, envelope),
             )
-        except (errors.LaneBusy, errors.ShuttingDown) as refusal:
-            return self._failure(ident, refusal, context.id)
+        except (errors.LaneBusy, errors.ShuttingDown) as error:
+            return self._refused(spec, ident, asking, error, context)
         except LateError:
-            log.warning("late %s", facts(verb=name, request=context.id))
-            late = errors.DeadlineExceeded(name, spec.deadline_s)
-            return self._failure(ident, late, context.id)
+            log.warning("late %s", facts(verb=spec.name, request=context.id))
+            late = errors.DeadlineExceeded(spec.name, spec.deadline_s)
+            return self._refused(spec, ident, asking, late, context)
+
+    def _refusal(self, spec: VerbSpec, caller: Caller) -> errors.VirtcephError | None:
+        """Why a verb is not even begun."""
+        if not caller.may(spec.level):
+            return errors.AccessDenied(caller.name, spec.name, spec.level)
+        # What ends a freeze is served to the end: its caller must not be left with a frozen guest.
+        if self._draining and spec.lane != "rescue":
+            return errors.ShuttingDown()
+        return None
+
+    def _refused(
+        self,
+        spec: VerbSpec,
+        ident: Any,
+        asking: Asking,
+        error: errors.VirtcephError,
+        context: request.Request,
+    ) -> dict[str, Any]:
+        """The reply for a verb that did not run to its end, told to whoever wants to know."""
+        waited_s = time.monotonic() - (context.deadline_s - spec.deadline_s)
+        outcome = type(error).__name__
+        self._told(Asked(asking.caller, spec.name, spec.level, context.id, {}, outcome, waited_s))
+        return self._failure(ident, error, asking, context.id)
 
     def _key(self, spec: VerbSpec, envelope: dict[str, Any]) -> str | None:
         params = envelope.get("params")
@@ -133,138 +185,24 @@ class Dispatcher:
             return None  # the decoder will refuse it
         return self._cluster_key(value) if spec.lane == "ceph" else value.lower()
 
-    def _in_context(self, context: request.Request, envelope: dict[str, Any]) -> dict[str, Any]:
-        """One request through jsonrpcserver, in the thread of its lane."""
-        request.enter(context)
-        # A notification is given an id here, so that its outcome is logged like any other.
-        whole = envelope if "id" in envelope else {**envelope, "id": None}
-        reply = jsonrpcserver.dispatch_to_serializable(
-            "",
-            self._methods,
-            deserializer=lambda _text: whole,
-            validator=_accept,
-        )
-        assert isinstance(reply, dict)
-        return reply
-
-    def _compile(self, name: str, function: Callable[..., Any]) -> _Verb:
-        spec = self._contract.verbs[name]
-        return _Verb(
-            spec,
-            self._codec.params_decoder(spec.params),
-            self._codec.encoder(spec.result),
-            function,
-            frozenset((*self._contract.errors_of(spec), *_ALWAYS)),
-        )
-
-    def _method(self, verb: _Verb) -> Callable[..., Any]:
-        names = [param.name for param in verb.spec.params]
-        level = logging.DEBUG if verb.spec.level == "monitor" else logging.INFO
-
-        def method(*positional: Any, **named: Any) -> Any:
-            began_s = time.monotonic()
-            try:
-                if len(positional) > len(names):
-                    raise errors.InvalidParams("params", f"at most {len(names)} values")
-                given = named or dict(zip(names, positional, strict=False))
-                outcome = jsonrpcserver.Success(self._call(verb, given, level))
-                answer = "ok"
-            except errors.VirtcephError as error:
-                outcome, answer = self._error(error)
-            if log.isEnabledFor(level):
-                elapsed_s = time.monotonic() - began_s
-                log.log(
-                    level, "FINISH %s %s", verb.spec.name, facts(answer=answer, elapsed_s=elapsed_s)
-                )
-            return outcome
-
-        # jsonrpcserver inspects the signature at every call; a ready one costs nothing.
-        method.__signature__ = _ANY_ARGUMENTS  # type: ignore[attr-defined]
-        return method
-
-    def _call(self, verb: _Verb, given: Mapping[str, Any], level: int) -> Any:
-        """Decode, run, encode. Raises only what the verb's contract lists."""
-        try:
-            arguments = self._decode(verb, given)
-            if log.isEnabledFor(level):
-                shown = facts(**arguments)[:_LOGGED_CHARS]
-                log.log(
-                    level, "START %s %s caller=%s", verb.spec.name, shown, request.current().caller
-                )
-            return verb.encode(verb.function(**arguments))
-        except errors.VirtcephError as error:
-            if type(error).__name__ in verb.allowed:
-                raise
-            log.exception("%s raised an error its contract does not list", verb.spec.name)
-        except Exception:
-            log.exception("%s broke", verb.spec.name)
-        raise errors.InternalError(request.current().id)
-
-    def _decode(self, verb: _Verb, given: Mapping[str, Any]) -> dict[str, Any]:
-        try:
-            return verb.decode(given)
-        except Mismatch as mismatch:
-            raise _told_as(verb.spec, mismatch) from None
-
-    def _error(self, error: errors.VirtcephError) -> tuple[Any, str]:
-        """The reply for an error, and how it is logged."""
-        try:
-            reply = jsonrpcserver.Error(error.code, error.message, self.error_data(error))
-            return reply, f"{type(error).__name__}: {error}"
-        except Exception:
-            log.exception("the facts of %s are wrong", type(error).__name__)
-        return self._error(errors.InternalError(request.current().id))
-
-    def error_data(self, error: errors.VirtcephError, request_id: str | None = None) -> Any:
+    def error_data(self, error: errors.VirtcephError) -> Any:
         """The facts of an error as they travel in its `data`."""
-        spec = self._contract.errors[type(error).__name__]
-        return {
-            "error": spec.name,
-            "kind": spec.kind,
-            "retry": spec.kind == "unavailable",
-            "requestID": request_id or request.current().id,
-            **self._codec.encode_facts(spec.facts, errors.facts_of(error)),
-        }
+        return self._calls.error_data(error)
 
     def _failure(
-        self, ident: Any, error: errors.VirtcephError, request_id: str | None = None
+        self,
+        ident: Any,
+        error: errors.VirtcephError,
+        asking: Asking,
+        request_id: str | None = None,
     ) -> dict[str, Any]:
-        data = self.error_data(error, request_id)
-        body = {"code": error.code, "message": error.message, "data": data}
-        return {"jsonrpc": "2.0", "error": body, "id": ident}
+        data = self._calls.error_data(error, request_id) if asking.manner.with_data else None
+        return envelopes.failure(ident, error.code, error.message, data)
 
 
-def _accept(_envelope: Any) -> None:
-    """The envelope was checked before its lane was chosen."""
-
-
-def _envelope_fault(untrusted: Any) -> str | None:
-    """What is wrong with a request's envelope, or None."""
-    if not isinstance(untrusted, dict):
-        return "an object for each request"
-    if untrusted.get("jsonrpc") != "2.0":
-        return '`"jsonrpc": "2.0"`'
-    if not isinstance(untrusted.get("method"), str):
-        return "`method` as a string"
-    ident = untrusted.get("id")
-    if isinstance(ident, bool) or not isinstance(ident, str | int | float | None):
-        return "`id` as a string, a number or null"
-    if not isinstance(untrusted.get("params", []), list | dict):
-        return "`params` as an array or an object"
-    return None
-
-
-def _told_as(spec: VerbSpec, mismatch: Mismatch) -> errors.VirtcephError:
-    """The error that a mismatch is told as: the parameter's own, or by its kind."""
-    top = mismatch.field.partition(".")[0].partition("[")[0]
-    own = next((param.invalid for param in spec.params if param.name == top), None)
-    inside = mismatch.field != top
-    if own is not None and (inside or not mismatch.structural):
-        return errors.all_errors()[own](mismatch.field, mismatch.expected)
-    if mismatch.structural:
-        return errors.InvalidParams(mismatch.field, mismatch.expected)
-    return errors.InvalidParameter(mismatch.field, mismatch.expected)
-
-
-def _dump(reply: Any) -> bytes:
-    return orjson.dumps(reply)
+async def _all(outcomes: list[Any]) -> list[dict[str, Any]] | None:
+    """The replies to a batch of which some are still to come."""
+    coming = [outcome for outcome in outcomes if type(outcome) is CoroutineType]
+    came = iter(await asyncio.gather(*coming))
+    replies = [next(came) if type(outcome) is CoroutineType else outcome for outcome in outcomes]
+    return [reply for reply in replies if reply is not None] or None

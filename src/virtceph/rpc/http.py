@@ -1,150 +1,176 @@
-"""JSON-RPC over HTTP on a UNIX socket: `POST /jsonrpc`."""
+"""The HTTP server: JSON-RPC, events, metrics and health, on UNIX sockets and on TCP with mutual TLS."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
-import fcntl
-import grp
 import logging
-import os
 import socket
-import stat
-from pathlib import Path
-from weakref import WeakKeyDictionary
+from collections import Counter
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
+from virtceph.httpoptions import Http
 from virtceph.log import facts
-from virtceph.rpc.access import Peer, UnixAccess
+from virtceph.rpc.accepting import Acceptor
+from virtceph.rpc.access import Access, Peer
+from virtceph.rpc.answers import Refusal, refusal
+from virtceph.rpc.callers import Caller
 from virtceph.rpc.dispatch import Dispatcher
+from virtceph.rpc.handler import Handler, name_server
+from virtceph.rpc.httpconnection import HttpConnection, Identify
+from virtceph.rpc.httppages import Pages
+from virtceph.rpc.streams import Streams
+from virtceph.rpc.tls import ServerTls, subject_of
 
 log = logging.getLogger(__name__)
 
-_BACKLOG = 128
-_MODE = 0o660
-
-
-class SocketInUse(Exception):
-    """Another daemon listens there."""
-
-
-def open_socket(path: Path, group: str) -> socket.socket:
-    """A listening UNIX socket, mode 0660, its group `group` if we may give it.
-
-    A socket file that nobody listens on is replaced. Raises SocketInUse, OSError.
-    """
-    # Of two daemons that start at once, the second must not take the first one's fresh socket for a
-    # stale one: one at a time looks, removes, binds and listens.
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        _remove_stale(path)
-        return _listen(path, group)
-    finally:
-        os.close(folder)
-
-
-def _listen(path: Path, group: str) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        # Until it listens, nobody can be let in by a mode that is still too wide.
-        listener.bind(str(path))
-        os.chmod(path, _MODE)
-        with contextlib.suppress(KeyError, PermissionError):
-            os.chown(path, -1, grp.getgrnam(group).gr_gid)
-        listener.listen(_BACKLOG)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def _remove_stale(path: Path) -> None:
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise FileExistsError(errno.EEXIST, "exists and is no socket", str(path))
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-            return
-        except BlockingIOError:
-            pass  # somebody listens, with a full backlog
-    raise SocketInUse(str(path))
+UNIX, TLS = "unix", "https"
+_SHUTDOWN_S = 1.0
+_Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class HttpServer:
-    """Serves the dispatcher on UNIX sockets."""
+    """Serves one daemon's callers. `tls` is for the TCP sockets, if there are any."""
 
     def __init__(
         self,
         dispatcher: Dispatcher,
-        access: UnixAccess,
-        *,
-        max_body_bytes: int,
-        max_connections: int,
+        access: Access,
+        pages: Pages,
+        streams: Streams,
+        settings: Http,
+        tls: ServerTls | None = None,
     ) -> None:
-        self._dispatcher, self._access = dispatcher, access
-        self._max_connections = max_connections
-        self._peers: WeakKeyDictionary[asyncio.Transport, Peer] = WeakKeyDictionary()
-        app = web.Application(client_max_size=max_body_bytes)
+        self._dispatcher, self._access, self._pages = dispatcher, access, pages
+        self._streams, self._settings, self._tls = streams, settings, tls
+        self._connections: dict[object, HttpConnection] = {}
+        app = web.Application(client_max_size=settings.max_body_bytes, middlewares=[self._guarded])
+        name_server(app)
         app.router.add_post("/jsonrpc", self._jsonrpc)
+        app.router.add_get("/events", self._events, allow_head=False)
+        for path, serve in pages.by_path.items():
+            app.router.add_get(path, serve)
         # Requests under way are waited for by `drain` in the daemon; then connections are cut.
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
+        self._servers: list[asyncio.AbstractServer] = []
+        self._acceptor = Acceptor(
+            lambda address: self._connection(TLS, lambda t: self._of_tls(t, address)),
+            tls=None if tls is None else tls.context,
+            max_handshakes=settings.max_connections,
+            handshake_s=settings.handshake_timeout_s,
+            shutdown_s=_SHUTDOWN_S,
+        )
 
-    async def start(self, sockets: list[socket.socket]) -> None:
+    async def start(
+        self, unix: list[socket.socket], tcp: list[socket.socket] | None = None
+    ) -> None:
         """Listen."""
         await self._runner.setup()
-        for listener in sockets:
-            await web.SockSite(self._runner, listener).start()
+        loop = asyncio.get_running_loop()
+        for listener in unix:
+            server = await loop.create_unix_server(
+                lambda: self._connection(UNIX, self._of_unix), sock=listener
+            )
+            self._servers.append(server)
+        self._acceptor.start(tcp or [])
 
     async def stop_listening(self) -> None:
         """Take no new connections; those that are open go on."""
-        for site in list(self._runner.sites):
-            await site.stop()
+        self._acceptor.stop()
+        for server in self._servers:
+            server.close()
 
     async def close(self) -> None:
         """Cut every connection."""
+        await self.stop_listening()
         await self._runner.cleanup()
 
-    async def _jsonrpc(self, http_request: web.Request) -> web.Response:
-        server = self._runner.server
-        if server is not None and len(server.connections) > self._max_connections:
-            return _refusal(503, "too many connections")
-        peer = self._peer(http_request)
-        if peer is None or not self._access.allows(peer):
+    def reload(self) -> None:
+        """Load the certificate again. Blocks for a moment."""
+        if self._tls is not None:
+            self._tls.reload()
+
+    def connections(self) -> dict[str, int]:
+        """How many are open, by their transports."""
+        counts = Counter(connection.kind for connection in list(self._connections.values()))
+        return {UNIX: counts[UNIX], TLS: counts[TLS]}
+
+    # --- who is at the other end ---
+
+    def _connection(self, kind: str, identify: Identify) -> HttpConnection:
+        ours = self._settings
+        limits = ours.request_timeout_s, self._connections, ours.max_connections
+        inner = Handler.of(self._runner, ours.idle_timeout_s)
+        return HttpConnection(inner, identify, *limits, kind)
+
+    def _of_unix(self, transport: asyncio.BaseTransport) -> Caller | None:
+        peer = Peer.of(transport.get_extra_info("socket").fileno())
+        caller = self._access.of_peer(peer)
+        if caller is None:
             log.warning("refused %s", facts(peer=peer))
-            return _refusal(403, "only root and the members of the daemon's group may call")
+        return caller
+
+    def _of_tls(self, transport: asyncio.BaseTransport, address: str) -> Caller | None:
+        certificate = transport.get_extra_info("ssl_object").getpeercert(True)
+        subject = subject_of(certificate)
+        caller = self._access.of_subject(subject, address)
+        if caller is None:
+            who = ",".join(f"{name}={value}" for name, value in subject)
+            log.warning("refused %s", facts(peer=address, subject=who))
+        return caller
+
+    # --- requests ---
+
+    @web.middleware
+    async def _guarded(self, request: web.Request, handler: _Answer) -> web.StreamResponse:
+        """Every request passes here: who may not ask gets no further, and each error is told alike."""
+        connection = self._connection_of(request)
+        if connection.surplus:
+            return refusal(503, "too many connections", close=True)
+        if connection.caller() is None:
+            return refusal(403, "who calls has no place in the daemon's [access]", close=True)
+        if request.method != "POST":
+            connection.request_came()
+        try:
+            return await handler(request)
+        except Refusal as error:
+            return refusal(error.status, error.reason)
+        except web.HTTPException as error:
+            # Of a body that is too large the rest is not read.
+            return refusal(error.status, error.text or error.reason, close=error.status == 413)
+        finally:
+            connection.request_served()
+
+    def _connection_of(self, request: web.Request) -> HttpConnection:
+        found = self._connections.get(request.protocol)
+        if found is None:  # lost meanwhile
+            raise ConnectionResetError
+        return found
+
+    async def _jsonrpc(self, asked: web.Request) -> web.Response:
         # HTTPRequestEntityTooLarge (413) comes from `read` itself.
         try:
-            body = await http_request.read()
+            body = await asked.read()
         except (BadHttpMessage, web.RequestPayloadError):
             # Else aiohttp reads on behind the answer, and logs a traceback.
-            http_request.content.feed_eof()
-            return _refusal(400, "the body is not what its Content-Encoding says, or is cut short")
-        reply = await self._dispatcher.handle(body, peer.name())
+            asked.content.feed_eof()
+            reason = "the body is not what its Content-Encoding says, or is cut short"
+            return refusal(400, reason, close=True)
+        connection = self._connection_of(asked)
+        connection.request_came()
+        reply = await self._dispatcher.handle(body, _caller(connection))
         if reply is None:
             return web.Response(status=204)
         return web.Response(body=reply, content_type="application/json")
 
-    def _peer(self, http_request: web.Request) -> Peer | None:
-        """Who is at the other end; asked once for each connection."""
-        transport = http_request.transport
-        if transport is None:
-            return None
-        if transport not in self._peers:
-            self._peers[transport] = Peer.of(transport.get_extra_info("socket").fileno())
-        return self._peers[transport]
+    async def _events(self, asked: web.Request) -> web.StreamResponse:
+        connection = self._connection_of(asked)
+        return await self._streams.serve(asked, _caller(connection), connection)
 
 
-def _refusal(status: int, reason: str) -> web.Response:
-    response = web.json_response({"error": reason}, status=status)
-    response.force_close()
-    return response
+def _caller(connection: HttpConnection) -> Caller:
+    caller = connection.caller()
+    assert caller is not None  # who is nobody gets no further than `_guarded`
+    return caller

@@ -173,21 +173,22 @@ class Codec:
 
     def _object_encoder(self, name: str) -> Encoder:
         if name not in self._encoders:
-            fields = [
-                (f.name, attrgetter(f.python), self.encoder(f), f.optional)
-                for f in self._contract.objects[name].fields
-            ]
-
-            def encode(value: Any) -> dict[str, Any]:
-                out = {}
-                for wire_name, get, encoder, optional in fields:
-                    part = get(value)
-                    if part is not None or not optional:
-                        out[wire_name] = encoder(part)
-                return out
-
-            self._encoders[name] = encode
+            self._encoders[name] = self.fields_encoder(self._contract.objects[name].fields)
         return self._encoders[name]
+
+    def fields_encoder(self, fields: tuple[FieldSpec, ...]) -> Encoder:
+        """A function from what has these fields to an object by their wire names."""
+        compiled = [(f.name, attrgetter(f.python), self.encoder(f), f.optional) for f in fields]
+
+        def encode(value: Any) -> dict[str, Any]:
+            out = {}
+            for wire_name, get, encoder, optional in compiled:
+                part = get(value)
+                if part is not None or not optional:
+                    out[wire_name] = encoder(part)
+            return out
+
+        return encode
 
     def encode_facts(self, facts: tuple[FieldSpec, ...], values: dict[str, Any]) -> dict[str, Any]:
         """An error's facts, by their wire names."""

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 
 from virtceph.schema import shells
+from virtceph.schema.commands import COMMANDS, FILES, valued
 from virtceph.schema.spec import Contract, VerbSpec, leaf_type
 from virtceph.schema.words import namespaces, value_words
 
@@ -22,7 +23,7 @@ OPTIONS = {
     "--wait": "wait for the job's end",
     "-f": "read the parameters from a file",
 }
-SHELLS = ("bash", "zsh", "fish")
+SHELLS = COMMANDS["completion"].words
 
 # Parameters completed by asking: which call, and which field of its answer.
 ASKED = {
@@ -60,7 +61,11 @@ def _lookups(contract: Contract, ask: str) -> dict[str, str]:
         (name, "printf '%s\\n' " + " ".join(v.name.partition(".")[2] for v in found))
         for name, found in namespaces(contract).items()
     ]
-    verbs.append(("completion", "printf '%s\\n' " + " ".join(SHELLS)))
+    verbs += [
+        (name, "printf '%s\\n' " + " ".join(command.words))
+        for name, command in COMMANDS.items()
+        if command.words
+    ]
     params = [
         (v.name, "printf '%s\\n' " + " ".join(f"{p.name}=" for p in v.params))
         for v in contract.verbs.values()
@@ -72,8 +77,24 @@ def _lookups(contract: Contract, ask: str) -> dict[str, str]:
         for key, words in _words(contract, verb)
     ]
     return {
-        "namespaces": " ".join([*namespaces(contract), "completion"]),
+        "namespaces": " ".join([*namespaces(contract), *COMMANDS]),
         "options": " ".join(OPTIONS),
+        "command_options": _cases(
+            [
+                (name, "printf '%s\\n' " + " ".join(["-h", *command.options]))
+                for name, command in COMMANDS.items()
+                if command.options
+            ]
+        ),
+        "asked": "|".join(name for name, command in COMMANDS.items() if command.asks),
+        "asking": _cases(
+            [(name, f'_virtceph_{c.asks}s "$1" "$vm"') for name, c in COMMANDS.items() if c.asks]
+        ),
+        "vms": _ASK.format(call="Host getVMList", field="name"),
+        "jobs": _ASK.format(call="Host getJobs", field="id"),
+        "sets": _ASK.format(call='snapshots "$2" --json', field="snapshotName"),
+        "valued": "|".join(valued()),
+        "files": "|".join(FILES),
         "verbs": _cases(verbs),
         "params": _cases(params),
         "values": _cases(_asking(ask) + values),
@@ -101,9 +122,25 @@ def _fish(contract: Contract) -> str:
             about = json.dumps(verb.summary, ensure_ascii=False).replace("$", "\\$")
             lines.append(f"complete -c virtceph -n '__virtceph_after {name}' -a {word} -d {about}")
             lines += _fish_params(contract, verb, f"__virtceph_after {name} {word}")
-    lines.append("complete -c virtceph -n '__virtceph_after' -a completion")
-    lines.append(f"complete -c virtceph -n '__virtceph_after completion' -a '{' '.join(SHELLS)}'")
-    return shells.FISH.substitute(rules="\n".join(lines))
+    for name in COMMANDS:
+        lines += _fish_command(name)
+    return shells.FISH.substitute(rules="\n".join(lines), valued=" ".join(valued()))
+
+
+def _fish_command(name: str) -> Iterator[str]:
+    command = COMMANDS[name]
+    about = json.dumps(command.about)
+    yield f"complete -c virtceph -n '__virtceph_after' -a {name} -d {about}"
+    if command.words:
+        words = " ".join(command.words)
+        yield f"complete -c virtceph -n '__virtceph_after {name}' -a '{words}'"
+    if command.asks:
+        yield f"complete -c virtceph -n '__virtceph_in {name}' -a '(__virtceph_{command.asks}s)'"
+    for option, takes in command.options.items():
+        if option != "--socket":
+            kind = ("-rF" if option in FILES else "-x") if takes else ""
+            line = f"complete -c virtceph -n '__virtceph_in {name}' -l {option[2:]} {kind}"
+            yield line.rstrip()
 
 
 def _fish_params(contract: Contract, verb: VerbSpec, condition: str) -> Iterator[str]:

@@ -22,6 +22,7 @@ _BY_NAME: dict[str, Any] = {
     "volumeName": "web-root",
     "snapshotName": "nightly",
     "size": "10GiB",
+    "newSize": "20GiB",
     "usageType": "ceph",
     "usageID": "ovirt/vms",
     "password": "<the key in base64>",
@@ -29,6 +30,9 @@ _BY_NAME: dict[str, Any] = {
 # What a reader should see although it is not required.
 _SHOWN: dict[str, dict[str, Any]] = {
     "VM.freeze": {"timeout": 30},
+    "VM.hotplugDisk": {name: _BY_NAME[name] for name in ("storageDomainID", "volumeName")},
+    "VM.hotunplugDisk": {"disk": "vdb"},
+    "VM.diskSizeExtend": {"disk": "vdb"},
     "VM.pruneConsistentSnapshots": {"keepDaily": 7},
     "VM.snapshot": {"snapDrives": [{"disk": "vda", "snapshotName": "nightly"}], "frozen": True},
 }

@@ -7,8 +7,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-VERB_FILES = ("host", "vm", "storagedomain", "volume")
-FILES = ("types", "errors", *VERB_FILES)
+VERB_FILES = (
+    "host",
+    "job",
+    "vm",
+    "storagedomain",
+    "volume",
+    "volumesnapshot",
+    "volumeremoval",
+    "volumedata",
+)
+FILES = ("types", "errors", *VERB_FILES, "events")
 COMPILED = "contract.json"
 
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from virtceph.schema.examples import example_command
+from virtceph.schema.markdown import (
+    GENERATED,
+    about_cell,
+    anchor,
+    default_cell,
+    error_link,
+    presence_cell,
+    table,
+    type_cell,
+    verb_link,
+)
 from virtceph.schema.spec import Contract, ErrorSpec, FieldSpec, VerbSpec, leaf_type
-from virtceph.schema.words import bounds_words, default_words, namespaces, unit_words
-
-RENEW = "python -m virtceph.schema.render docs/"
-_GENERATED = f"<!-- Generated from schema/*.yml by `{RENEW}`. Do not edit. -->\n\n"
+from virtceph.schema.words import namespaces, unit_words
 
 _VERBS_INTRO = """\
 # Verbs
@@ -56,11 +64,11 @@ def verbs_page(contract: Contract) -> str:
     """The text of `docs/verbs.md`."""
     spaces = namespaces(contract)
     index = [
-        (f"[{v.name}]({_anchor(v.name)})", v.summary, v.level)
+        (f"[{v.name}]({anchor(v.name)})", v.summary, v.level)
         for verbs in spaces.values()
         for v in verbs
     ]
-    parts = [_GENERATED + _VERBS_INTRO, _table(("verb", "", "level"), index)]
+    parts = [GENERATED + _VERBS_INTRO, table(("verb", "", "level"), index)]
     for name, verbs in spaces.items():
         parts.append(f"## {name}\n")
         parts += ["\n".join(_verb(contract, verb)) for verb in verbs]
@@ -72,13 +80,13 @@ def errors_page(contract: Contract) -> str:
     """The text of `docs/errors.md`."""
     kinds = [(f"**{kind}**", what, retry) for kind, (what, retry) in _KINDS.items()]
     index = [
-        (str(e.code), f"[{e.name}]({_anchor(e.name)})", e.kind, e.title)
+        (str(e.code), f"[{e.name}]({anchor(e.name)})", e.kind, e.title)
         for e in contract.errors.values()
     ]
     parts = [
-        _GENERATED + _ERRORS_INTRO,
-        _table(("kind", "what happened", "ask again?"), kinds),
-        _table(("code", "error", "kind", "title"), index),
+        GENERATED + _ERRORS_INTRO,
+        table(("kind", "what happened", "ask again?"), kinds),
+        table(("code", "error", "kind", "title"), index),
         *("\n".join(_error(contract, error)) for error in contract.errors.values()),
     ]
     return "\n".join(parts)
@@ -88,14 +96,17 @@ def _verb(contract: Contract, verb: VerbSpec) -> Iterator[str]:
     yield f"### {verb.name}\n"
     yield f"{verb.summary} {verb.description}".strip() + "\n"
     if verb.params:
-        rows = [(f"`{p.name}`", _type(contract, p), _default(p), _about(p)) for p in verb.params]
-        yield _table(("parameter", "type", "default", ""), rows)
+        rows = [
+            (f"`{p.name}`", type_cell(contract, p), default_cell(p), about_cell(p, verb.since))
+            for p in verb.params
+        ]
+        yield table(("parameter", "type", "default", ""), rows)
     yield f"**Answers** {_answer(contract, verb.result)}\n"
-    errors = ", ".join(_error_link(name) for name in contract.errors_of(verb))
+    errors = ", ".join(error_link(name) for name in contract.errors_of(verb))
     if errors:
         yield f"**Errors** {errors}\n"
     if verb.job_errors:
-        yield f"**Errors of its job** {', '.join(map(_error_link, verb.job_errors))}\n"
+        yield f"**Errors of its job** {', '.join(map(error_link, verb.job_errors))}\n"
     yield (
         f"*{verb.level}* · lane `{verb.lane}` · answers within {verb.deadline_s:g} s · "
         f"since {verb.since}\n"
@@ -106,11 +117,11 @@ def _verb(contract: Contract, verb: VerbSpec) -> Iterator[str]:
 def _answer(contract: Contract, spec: FieldSpec) -> str:
     leaf = leaf_type(spec.type)
     if leaf not in contract.objects:
-        return _type(contract, spec) if contract.defines(leaf) else f"`{unit_words(spec)}`"
+        return type_cell(contract, spec) if contract.defines(leaf) else f"`{unit_words(spec)}`"
     names = ", ".join(
         f"`{f.name}`" + (" (optional)" if f.optional else "") for f in contract.objects[leaf].fields
     )
-    return f"{_type(contract, spec)}: {names}"
+    return f"{type_cell(contract, spec)}: {names}"
 
 
 def _types(contract: Contract) -> Iterator[str]:
@@ -120,32 +131,42 @@ def _types(contract: Contract) -> Iterator[str]:
         if scalar.name in used:
             rule = f" Expected: {scalar.expected}." if scalar.expected else ""
             rule += f" Pattern: `{scalar.pattern}`." if scalar.pattern else ""
-            yield f"### {scalar.name}\n\n{scalar.description}{rule}\n"
+            yield f"### {scalar.name}\n\n{scalar.description}{rule} *Since {scalar.since}.*\n"
     for enum in contract.enums.values():
         if enum.name in used:
             values = ", ".join(f"`{value}`" for value in enum.values)
-            yield f"### {enum.name}\n\n{values}. {enum.description}\n"
+            yield f"### {enum.name}\n\n{values}. {enum.description} *Since {enum.since}.*\n"
     for thing in contract.objects.values():
-        yield f"### {thing.name}\n\n{thing.description.strip()}\n"
-        rows = [(f"`{f.name}`", _type(contract, f), _presence(f), _about(f)) for f in thing.fields]
-        yield _table(("field", "type", "", ""), rows)
+        about = f"{thing.description.strip()} *Since {thing.since}.*"
+        yield f"### {thing.name}\n\n{about}\n"
+        rows = [
+            (f"`{f.name}`", type_cell(contract, f), presence_cell(f), about_cell(f, thing.since))
+            for f in thing.fields
+        ]
+        yield table(("field", "type", "", ""), rows)
 
 
 def _used_types(contract: Contract) -> set[str]:
     fields = [f for v in contract.verbs.values() for f in (*v.params, v.result)]
     fields += [f for thing in contract.objects.values() for f in thing.fields]
     fields += [f for error in contract.errors.values() for f in error.facts]
+    fields += [f for event in contract.events.values() for f in event.params]
     return {leaf_type(f.type) for f in fields}
 
 
 def _error(contract: Contract, error: ErrorSpec) -> Iterator[str]:
     yield f"### {error.name}\n"
-    yield f"`{error.code}` · {error.kind} · *{error.title}*\n"
+    yield f"`{error.code}` · {error.kind} · *{error.title}* · since {error.since}\n"
     yield f"{error.description}\n"
     yield f"**What to do:** {error.remedy}\n"
     if error.facts:
-        yield "**Facts:** " + ", ".join(f"`{f.name}` ({unit_words(f)})" for f in error.facts) + "\n"
+        facts = ", ".join(f"`{f.name}` ({_fact(error, f)})" for f in error.facts)
+        yield f"**Facts:** {facts}\n"
     yield f"**Answered by** {_answered_by(contract, error)}\n"
+
+
+def _fact(error: ErrorSpec, fact: FieldSpec) -> str:
+    return unit_words(fact) + ("" if fact.since == error.since else f", since {fact.since}")
 
 
 def _answered_by(contract: Contract, error: ErrorSpec) -> str:
@@ -155,54 +176,10 @@ def _answered_by(contract: Contract, error: ErrorSpec) -> str:
         return "any verb that takes parameters."
     lanes = [f"`{lane}`" for lane in error.lanes or ()]
     of_lanes = [f"every verb of the {'lanes' if len(lanes) > 1 else 'lane'} {', '.join(lanes)}"]
-    verbs = [_verb_link(v.name) for v in contract.verbs.values() if error.name in v.errors]
+    verbs = [verb_link(v.name) for v in contract.verbs.values() if error.name in v.errors]
     jobs = [
-        f"the job of {_verb_link(v.name)}"
+        f"the job of {verb_link(v.name)}"
         for v in contract.verbs.values()
         if error.name in v.job_errors
     ]
     return ", ".join([*(of_lanes if lanes else ()), *verbs, *jobs]) + "."
-
-
-def _type(contract: Contract, spec: FieldSpec) -> str:
-    leaf = leaf_type(spec.type)
-    words = unit_words(spec)
-    if contract.defines(leaf):
-        words = words.replace(leaf, f"[{leaf}]({_anchor(leaf)})")
-    return words
-
-
-def _default(spec: FieldSpec) -> str:
-    words = default_words(spec)
-    return words if words in ("required", "optional") else f"`{words}`"
-
-
-def _presence(spec: FieldSpec) -> str:
-    words = _default(spec)
-    return "" if words == "required" else words
-
-
-def _about(spec: FieldSpec) -> str:
-    bounds = bounds_words(spec)
-    return f"{spec.description} {bounds[:1].upper()}{bounds[1:]}{'.' if bounds else ''}".strip()
-
-
-def _anchor(name: str) -> str:
-    return "#" + name.lower().replace(".", "")
-
-
-def _verb_link(name: str) -> str:
-    return f"[{name}](verbs.md{_anchor(name)})"
-
-
-def _error_link(name: str) -> str:
-    return f"[{name}](errors.md{_anchor(name)})"
-
-
-def _table(headers: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [headers, ("---",) * len(headers), *rows]
-    return "\n".join("| " + " | ".join(map(_escaped, cells)) + " |" for cells in lines) + "\n"
-
-
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|").strip()

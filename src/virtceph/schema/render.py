@@ -1,6 +1,7 @@
 """Write everything that is generated from the contract: `python -m virtceph.schema.render docs/`.
 
-That is `docs/verbs.md`, `docs/errors.md`, `schema/contract.json` and `contrib/completion/`.
+That is `docs/verbs.md`, `docs/errors.md`, `docs/events.md`, `schema/contract.json` and
+`contrib/completion/`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 from virtceph.schema.completion import completion_script
+from virtceph.schema.eventpage import events_page
 from virtceph.schema.files import COMPILED, compile_files, contract_folder
 from virtceph.schema.pages import errors_page, verbs_page
 from virtceph.schema.spec import Contract, load_contract
@@ -23,6 +25,7 @@ def generated(contract: Contract, docs: Path) -> dict[Path, str]:
     return {
         docs / "verbs.md": verbs_page(contract),
         docs / "errors.md": errors_page(contract),
+        docs / "events.md": events_page(contract),
         contract_folder() / COMPILED: compile_files(contract_folder()),
         **{completion / n: completion_script(contract, s) for s, n in _SCRIPTS.items()},
     }

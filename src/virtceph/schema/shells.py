@@ -4,7 +4,38 @@ from __future__ import annotations
 
 from string import Template
 
-BASH = Template(r"""# bash completion for virtceph. Generated from the contract; do not edit.
+# What bash and zsh have alike.
+_COMMANDS = r"""_virtceph_options() {
+    case $$1 in
+$command_options
+        *) printf '%s\n' $options ;;
+    esac
+}
+
+# What comes after a command: names of VMs, VM@SET, ids of jobs; $$2 is the VM that was said.
+_virtceph_vms() { $vms; }
+_virtceph_jobs() { $jobs; }
+_virtceph_sets() {
+    local name
+    if [[ -z $$2 ]]; then
+        _virtceph_vms | while IFS= read -r name; do printf '%s@\n' "$$name"; done
+    else
+        $sets | while IFS= read -r name; do printf '%s@%s\n' "$$2" "$$name"; done
+    fi
+}
+
+_virtceph_said_after() {
+    local vm=
+    [[ $$2 == *@* ]] && vm=$${2%@*}
+    case $$1 in
+$asking
+    esac
+}
+
+"""
+
+BASH = Template(
+    r"""# bash completion for virtceph. Generated from the contract; do not edit.
 
 _virtceph_verbs() {
     case $$1 in
@@ -28,11 +59,17 @@ $values
     esac
 }
 
-# The words that may stand where the cursor is, one a line.
+"""
+    + _COMMANDS
+    + r"""# The words that may stand where the cursor is, one a line.
 _virtceph_candidates() {
     local current=$$1 namespace=$$2 verb=$$3 key value
     if [[ $$current == -* ]]; then
-        printf '%s\n' $options
+        _virtceph_options "$$namespace"
+    elif [[ $$namespace =~ ^($asked)$$ ]]; then
+        _virtceph_said_after "$$namespace" "$$current" | while IFS= read -r value; do
+            printf '%q\n' "$$value"
+        done
     elif [[ -z $$namespace ]]; then
         printf '%s\n' $namespaces
     elif [[ -z $$verb ]]; then
@@ -58,7 +95,7 @@ _virtceph() {
     for word in "$${words[@]:1}"; do
         case $$previous in
             --socket) _virtceph_socket=(--socket "$$word"); previous=; continue ;;
-            --timeout | -f) previous=; continue ;;
+            $valued) previous=; continue ;;
         esac
         previous=$$word
         if [[ $$word == -* ]]; then
@@ -71,24 +108,27 @@ _virtceph() {
     done
     COMPREPLY=()
     case $$previous in
-        --socket | -f) compopt -o default 2>/dev/null; return ;;
-        --timeout) return ;;
+        $files) compopt -o default 2>/dev/null; return ;;
+        $valued) return ;;
     esac
     # Readline replaces only what follows the last = or : where these break words.
     [[ $$COMP_WORDBREAKS == *=* ]] && breaks+="="
     [[ $$COMP_WORDBREAKS == *:* ]] && breaks+=":"
+    [[ $$COMP_WORDBREAKS == *@* ]] && breaks+="@"
     [[ -n $$breaks && $$current == *[$$breaks]* ]] && cut=$${current%"$${current##*[$$breaks]}"}
     while IFS= read -r word; do
         [[ $$word == "$$current"* ]] && COMPREPLY+=("$${word#"$$cut"}")
     done < <(_virtceph_candidates "$$current" "$$namespace" "$$verb")
-    [[ $${#COMPREPLY[@]} -eq 1 && $${COMPREPLY[0]} == *= ]] && compopt -o nospace 2>/dev/null
+    [[ $${#COMPREPLY[@]} -eq 1 && $${COMPREPLY[0]} == *[=@] ]] && compopt -o nospace 2>/dev/null
     return 0
 }
 
 complete -F _virtceph virtceph
-""")
+"""
+)
 
-ZSH = Template(r"""#compdef virtceph
+ZSH = Template(
+    r"""#compdef virtceph
 # zsh completion for virtceph. Generated from the contract; do not edit.
 
 _virtceph_verbs() {
@@ -113,13 +153,15 @@ $values
     esac
 }
 
-_virtceph() {
+"""
+    + _COMMANDS
+    + r"""_virtceph() {
     local namespace= verb= previous= word key
     local -a _virtceph_socket found
     for word in $${words[2,CURRENT-1]}; do
         case $$previous in
             --socket) _virtceph_socket=(--socket $$word); previous=; continue ;;
-            --timeout|-f) previous=; continue ;;
+            $valued) previous=; continue ;;
         esac
         previous=$$word
         if [[ $$word == -* ]]; then
@@ -131,11 +173,15 @@ _virtceph() {
         fi
     done
     case $$previous in
-        --socket|-f) _files; return ;;
-        --timeout) return ;;
+        $files) _files; return ;;
+        $valued) return ;;
     esac
     if [[ $$PREFIX == -* ]]; then
-        compadd -- $options
+        found=($${(f)"$$(_virtceph_options $$namespace)"})
+        compadd -a found
+    elif [[ $$namespace =~ '^($asked)$$' ]]; then
+        found=($${(f)"$$(_virtceph_said_after $$namespace $$PREFIX)"})
+        compadd -a found
     elif [[ -z $$namespace ]]; then
         compadd -- $namespaces
     elif [[ -z $$verb ]]; then
@@ -153,7 +199,8 @@ _virtceph() {
 }
 
 if [[ $$funcstack[1] == _virtceph ]]; then _virtceph "$$@"; else compdef _virtceph virtceph; fi
-""")
+"""
+)
 
 FISH = Template(r"""# fish completion for virtceph. Generated from the contract; do not edit.
 
@@ -166,7 +213,7 @@ function __virtceph_said
             continue
         end
         switch $$word
-            case --socket --timeout -f
+            case $valued
                 set skip 1
             case '-*'
             case '*'
@@ -190,6 +237,40 @@ function __virtceph_ask
     set -l line '^ *"'$$argv[2]'": "([^"\\\\]*)",?$$'
     command virtceph --timeout 2 $$argv[3..4] 2>/dev/null |
         string replace -rf $$line $$argv[1]'=$$1'
+end
+
+# True after a command, whatever was said behind it.
+function __virtceph_in
+    set -l said (__virtceph_said)
+    test (count $$said) -ge 1; and test "$$said[1]" = $$argv[1]
+end
+
+# __virtceph_list FIELD WORDS…: that field of each of the daemon's answers.
+function __virtceph_list
+    set -l line '^ *"'$$argv[1]'": "([^"\\\\]*)",?$$'
+    command virtceph --timeout 2 $$argv[2..-1] 2>/dev/null | string replace -rf $$line '$$1'
+end
+
+function __virtceph_vms
+    __virtceph_list name Host getVMList
+end
+
+function __virtceph_jobs
+    __virtceph_list id Host getJobs
+end
+
+function __virtceph_sets
+    set -l current (commandline -ct)
+    if string match -q '*@*' -- $$current
+        set -l vm (string replace -r '@[^@]*$$' '' -- $$current)
+        for name in (__virtceph_list snapshotName snapshots $$vm --json)
+            echo $$vm@$$name
+        end
+    else
+        for vm in (__virtceph_vms)
+            echo $$vm@
+        end
+    end
 end
 
 complete -c virtceph -f

@@ -38,7 +38,7 @@ def default_words(spec: FieldSpec) -> str:
 
 def is_moment(spec: FieldSpec) -> bool:
     """Whether the field is a point in time (seconds since 1970) and not a duration."""
-    return spec.unit == "seconds" and spec.python.endswith(("_at_s", "since_s"))
+    return spec.unit == "seconds" and spec.python.endswith(("_at_s", "since_s", "until_s"))
 
 
 def namespaces(contract: Contract) -> dict[str, list[VerbSpec]]:

@@ -1,0 +1,1 @@
+"""A small certificate authority for hosts and callers: offline, in a folder. No part of the daemon."""

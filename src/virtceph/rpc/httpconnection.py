@@ -1,0 +1,124 @@
+"""One connection of an HTTP server: who is at its other end, and how long it may take to ask."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import cast
+
+from virtceph.rpc.callers import Caller
+
+# How long the other end may take to read the last of what it was sent.
+_LAST_WORDS_S = 2.0
+
+# Who has connected, from the transport; None for whoever gets nothing.
+Identify = Callable[[asyncio.BaseTransport], Caller | None]
+
+
+class HttpConnection(asyncio.Protocol):
+    """Stands before aiohttp's own protocol, which bounds how long a connection may be idle, and not how long
+    a request may take to come.
+
+    `open_ones` has it, by the protocol of aiohttp, from the end of its handshake on until it is lost.
+    `surplus`: it is one too many, and whatever it asks is refused. `gone` is set when it is lost.
+    """
+
+    def __init__(
+        self,
+        inner: asyncio.Protocol,
+        identify: Identify,
+        request_timeout_s: float,
+        open_ones: dict[object, HttpConnection],
+        most: int,
+        kind: str = "",
+    ) -> None:
+        self.kind, self.surplus = kind, False
+        self.gone = asyncio.Event()
+        self._inner, self._identify = inner, identify
+        self._open_ones, self._most = open_ones, most
+        self._request_timeout_s = request_timeout_s
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._busy = self._known = False
+        self._caller: Caller | None = None
+
+    def caller(self) -> Caller | None:
+        """Who is at the other end; found out once. Blocks on the host's user names for a UNIX socket."""
+        if not self._known and self._transport is not None:
+            self._caller, self._known = self._identify(self._transport), True
+        return self._caller
+
+    def request_came(self) -> None:
+        """All of a request is there."""
+        self._busy = True
+        self._stop_timer()
+
+    def request_served(self) -> None:
+        """It is answered; the next may come."""
+        self._busy = False
+
+    def cut(self) -> None:
+        """Close it at once, whatever is under way."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- asyncio.Protocol ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        # uvloop's transports are not of asyncio's class.
+        self._transport = cast(asyncio.Transport, transport)
+        self.surplus = len(self._open_ones) >= self._most
+        self._open_ones[self._inner] = self
+        self._inner.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Something of a request came."""
+        if not self._busy and self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._request_timeout_s, self._late)
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """Nothing more comes."""
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        """The other end does not read as fast as it is written to."""
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        self._inner.resume_writing()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Forget it."""
+        self._stop_timer()
+        self.gone.set()
+        self._open_ones.pop(self._inner, None)
+        self._inner.connection_lost(error)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _late(self) -> None:
+        transport = self._transport
+        if transport is None or self._busy:
+            return
+        reason = f"the request did not come within {self._request_timeout_s:g} s"
+        transport.write(_bare_answer("408 Request Timeout", reason))
+        transport.close()
+        # Closing waits for what was written, and whoever does not send may not read either.
+        asyncio.get_running_loop().call_later(_LAST_WORDS_S, transport.abort)
+
+
+def _bare_answer(status: str, reason: str) -> bytes:
+    body = json.dumps({"error": reason}).encode()
+    head = (
+        f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
