@@ -14,10 +14,10 @@ USAGE = (
 
 
 class UsageError(Exception):
-    """The command line is wrong; the text says how. Ends with exit code 2. `usage` is the line that
-    would be right."""
+    """The command line is wrong; the text says how. `usage` is the line that would be right."""
 
     usage = f"usage: {USAGE}"
+    exit_code = 2
 
 
 class Options(NamedTuple):
@@ -51,6 +51,25 @@ def _positive_s(text: str) -> float:
 
 
 _positive_s.__name__ = "number of seconds"
+
+
+# Commands that are no verbs, with options of their own.
+SHORT = ("status", "snapshot", "snapshots", "restore", "jobs")
+COMMANDS = ("events", "pki", "doctor", "adopt-secret", *SHORT)
+_WITH_VALUE = ("--socket", "--timeout", "-f", "--file")
+
+
+def split_command(argv: list[str]) -> tuple[str | None, list[str]]:
+    """One of the commands, if that is the first word, and all other words; else None."""
+    skip = False
+    for index, word in enumerate(argv):
+        if skip or word.startswith("-"):
+            skip = not skip and word in _WITH_VALUE
+        elif word in COMMANDS:
+            return word, argv[:index] + argv[index + 1 :]
+        else:
+            break
+    return None, argv
 
 
 def parse(argv: list[str]) -> Options:

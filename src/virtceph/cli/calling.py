@@ -10,6 +10,8 @@ from virtceph.client import FREEZE_LEASE_S, Client, ServerError, connect
 from virtceph.schema.spec import VerbSpec
 
 _NO_SUCH_VM = 1
+# Vdsm's number for it.
+_ABORTED = 443
 
 
 def call(verb: VerbSpec, params: dict[str, Any], path: str, timeout_s: float) -> Any:
@@ -24,19 +26,40 @@ def call(verb: VerbSpec, params: dict[str, Any], path: str, timeout_s: float) ->
         return client.request(verb.name, params)
 
 
+class Interrupted(KeyboardInterrupt):
+    """The person stopped waiting; the job goes on."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"the job goes on; to stop it: virtceph Job abort jobUUID={job_id}")
+
+
 def call_and_wait(verb: VerbSpec, params: dict[str, Any], path: str, timeout_s: float) -> Any:
-    """The result of the job that a verb starts. Blocks up to `timeout_s` for its end.
+    """The result of the job that a verb starts. Blocks up to `timeout_s` for its end, and meanwhile shows
+    on a terminal how far it is.
 
     Raises:
         ServerError: the verb's, or the job's. ConnectionFailed, TimedOut, NoSuchJob
+        Interrupted: by the keyboard.
     """
+    from virtceph.cli.progress import progress_line
+
     params = {"jobUUID": str(uuid4()), **params}
     call(verb, params, path, timeout_s)
-    with connect(path, timeout_s=timeout_s) as client:
-        job = client.wait_for_job(params["jobUUID"], timeout_s)
+    line = progress_line()
+    try:
+        with connect(path, timeout_s=timeout_s) as client:
+            told = None if line is None else line.show
+            job = client.wait_for_job(params["jobUUID"], timeout_s, told)
+    except KeyboardInterrupt:
+        raise Interrupted(params["jobUUID"]) from None
+    finally:
+        if line is not None:
+            line.clear()
     error = job.get("error")
     if error is not None:
         raise ServerError(error["code"], error["message"], error.get("data"))
+    if job["status"] == "aborted":
+        raise ServerError(_ABORTED, "Job was aborted: nothing of it is left")
     return job.get("result")
 
 

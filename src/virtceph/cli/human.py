@@ -6,18 +6,26 @@ import json
 from typing import Any
 
 from virtceph.cli.table import Style, duration, moment, pairs, plain, safe, size, table
+from virtceph.cli.views import VIEWS
 from virtceph.schema.spec import Contract, FieldSpec, leaf_type
 from virtceph.schema.words import is_moment
 
 # What a list leaves out: it tells a person nothing, or would make the lines wider than a screen.
 _HIDDEN = {
+    "JobInfo": {"job_type", "bytesDone", "ended"},
     "VMSummary": {"statusTime"},
     "SnapshotSet": {"setID", "reason", "steps", "disks", "missing"},
 }
 
 
+# Of the result of a job in a list of jobs.
+_OUTCOME = ("consistency", "volumeName", "path")
+
+
 def render(contract: Contract, spec: FieldSpec, result: Any, style: Style = plain) -> str:
     """A verb's result for people. What is not as the contract says is shown as JSON."""
+    if result == {} and spec.type in contract.objects:
+        return "ok"  # nothing more is to be said
     try:
         return "\n".join(_lines(contract, spec, result, style))
     except (KeyError, AttributeError, TypeError, ValueError):
@@ -27,12 +35,14 @@ def render(contract: Contract, spec: FieldSpec, result: Any, style: Style = plai
 
 def _lines(contract: Contract, spec: FieldSpec, result: Any, style: Style) -> list[str]:
     if spec.type == "true":
-        return ["ok"] if result is True else [_cell(spec, result)]
+        return ["ok"] if result is True else [cell(spec, result)]
+    if spec.type in VIEWS:
+        return VIEWS[spec.type](result, style)
     if spec.type.startswith(("[", "{")):
         return _many(contract, spec, result, style)
     if spec.type in contract.objects:
         return _object(contract, spec.type, result, style)
-    return [_cell(spec, result)]
+    return [cell(spec, result)]
 
 
 def _many(contract: Contract, spec: FieldSpec, result: Any, style: Style) -> list[str]:
@@ -55,7 +65,7 @@ def _table(contract: Contract, name: str, rows: list[Any], style: Style) -> list
         for field in contract.objects[name].fields
         if field.name not in _HIDDEN.get(name, ()) and any(field.name in row for row in rows)
     ]
-    cells = [[_cell(field, row.get(field.name)) for field in columns] for row in rows]
+    cells = [[cell(field, row.get(field.name)) for field in columns] for row in rows]
     right = [field.type in ("integer", "number") and not is_moment(field) for field in columns]
     return table([field.name for field in columns], cells, right, style)
 
@@ -64,9 +74,11 @@ def _object(contract: Contract, name: str, result: Any, style: Style) -> list[st
     if not isinstance(result, dict):
         raise TypeError(name)
     fields = [f for f in contract.objects[name].fields if f.name in result]
+    if not fields:
+        return ["none"]
     # Inner tables come last, or the keys would not line up around them.
     below = [f for f in fields if _is_inner(contract, f)]
-    rows = [(f.name, _cell(f, result[f.name])) for f in fields if f not in below]
+    rows = [(f.name, cell(f, result[f.name])) for f in fields if f not in below]
     lines = pairs(rows, style)
     for field in below:
         inner = _lines(contract, field, result[field.name], style)
@@ -79,7 +91,8 @@ def _is_inner(contract: Contract, field: FieldSpec) -> bool:
     return is_map or (leaf_type(field.type) in contract.objects and field.type != "DiskVolume")
 
 
-def _cell(field: FieldSpec, value: Any) -> str:
+def cell(field: FieldSpec, value: Any) -> str:
+    """One value on one line, in units for people."""
     if value is None:
         return "-"
     if field.type == "DiskVolume":
@@ -87,8 +100,10 @@ def _cell(field: FieldSpec, value: Any) -> str:
         return safe("/".join(part for part in parts if part))
     if field.type == "JobError":
         return safe(f"{value['code']}: {value['message']}")
-    if field.unit == "bytes":
-        return size(value)
+    if field.name == "result" and isinstance(value, dict):
+        return _loose({name: value[name] for name in _OUTCOME if name in value})
+    if field.unit in ("bytes", "bytes/s"):
+        return size(value) + field.unit.removeprefix("bytes")
     if is_moment(field):
         return moment(value)
     if field.unit in ("seconds", "minutes"):

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from virtceph.cli.arguments import Options, UsageError, parse
+from virtceph.cli.arguments import SHORT, Options, UsageError, parse, split_command
 
 # What follows is imported where it is needed, since imports are most of what a start takes.
 if TYPE_CHECKING:
-    from virtceph.schema.spec import Contract, VerbSpec
+    from virtceph.schema.spec import Contract, FieldSpec, VerbSpec
 
-DONE, FAILED, USAGE_WRONG = 0, 1, 2
+DONE, FAILED = 0, 1
 # What a shell reports of a command that died of SIGINT or SIGPIPE.
 _INTERRUPTED, _PIPE_CLOSED = 130, 141
+# Commands of a module each, which ask no daemon.
+_WITHOUT_DAEMON = {"pki": "pki", "doctor": "doctor", "adopt-secret": "adopt"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,8 +35,10 @@ def main(argv: list[str] | None = None) -> int:
         return code
     except UsageError as error:
         _complain(f"{error.usage}\nvirtceph: error: {error}")
-        return USAGE_WRONG
-    except KeyboardInterrupt:
+        return error.exit_code
+    except KeyboardInterrupt as interrupt:
+        if str(interrupt):
+            _complain(f"virtceph: {interrupt}")
         return _INTERRUPTED
     except BrokenPipeError:
         _drop_stdout()
@@ -49,10 +54,22 @@ def _drop_stdout() -> None:
 
 
 def _run(argv: list[str]) -> int:
-    options = parse(argv)
+    command, rest = split_command(argv)
+    if command in _WITHOUT_DAEMON:
+        module = importlib.import_module(f"virtceph.cli.{_WITHOUT_DAEMON[command]}")
+        return int(module.run(rest))
+    options = None if command is not None else parse(argv)
     from virtceph.schema.spec import load_contract
 
     contract = load_contract()
+    if command in SHORT:
+        from virtceph.cli import short
+
+        return short.run(contract, command, rest)
+    if options is None:
+        from virtceph.cli import events
+
+        return events.run(contract, rest)
     if options.words[:1] == ["completion"]:
         return _completion(contract, options)
     if options.help:
@@ -156,19 +173,44 @@ def _call(contract: Contract, verb: VerbSpec, params: dict[str, Any], options: O
     try:
         result = calling(verb, params, path, options.timeout_s)
     except ServerError as error:
-        return _fail(f"Command {shown} failed:\n{error}")
+        return _fail("\n".join([f"Command {shown} failed:", str(error), *_steps(error.data)]))
     except NoSuchJob as error:
         return _fail(f"Command {shown} was begun and lost: {error}")
     except TimedOut as error:
         return _fail(f"Request {shown} timed out after {error.timeout_s} seconds")
     except ConnectionFailed as error:
         return _fail(f"Connection to {path} failed: {error}")
-    # What comes of a job has no type in the contract: it is shown as it is.
-    _show(contract, verb, result, human=options.human and not options.wait)
+    _show(contract, _spec(contract, verb, options, result), result, human=options.human)
     return DONE
 
 
-def _show(contract: Contract, verb: VerbSpec, result: Any, *, human: bool) -> None:
+def _spec(contract: Contract, verb: VerbSpec, options: Options, result: Any) -> FieldSpec:
+    """What the result is, by the contract: a verb's own, or that of the job it started, known by its
+    fields."""
+    if not options.wait:
+        return verb.result
+    from virtceph.schema.spec import FieldSpec
+
+    names = set(result) if isinstance(result, dict) else set()
+    for kind in ("TransferResult", "SnapshotSet", "SnapshotResult", "RestoreResult"):
+        fields = contract.objects[kind].fields
+        required = {field.name for field in fields if field.required}
+        if names and required <= names <= {field.name for field in fields}:
+            return FieldSpec("result", kind)
+    return FieldSpec("result", "any")
+
+
+def _steps(data: dict[str, Any]) -> list[str]:
+    """What the daemon says is to be done first, each as a line."""
+    from virtceph.cli.table import safe
+
+    steps = data.get("steps")
+    if not isinstance(steps, list) or not steps:
+        return []
+    return ["first, in this order:", *(f"  {safe(str(step))}" for step in steps)]
+
+
+def _show(contract: Contract, spec: FieldSpec, result: Any, *, human: bool) -> None:
     if not human:
         print(json.dumps(result, indent=4, sort_keys=True))
         return
@@ -176,7 +218,7 @@ def _show(contract: Contract, verb: VerbSpec, result: Any, *, human: bool) -> No
     from virtceph.cli.human import render
 
     colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    print(render(contract, verb.result, result, table.bold if colours else table.plain))
+    print(render(contract, spec, result, table.bold if colours else table.plain))
 
 
 def _fail(message: str) -> int:

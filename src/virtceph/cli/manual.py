@@ -34,7 +34,18 @@ options:
 """
 
 _OUTRO = """\
-`virtceph completion bash|zsh|fish` prints a completion script for the shell.
+short forms, for what is done every day (virtceph WORD -h tells more):
+  virtceph status [VM …]             how the host, or a VM, stands
+  virtceph snapshot VM …             a consistent snapshot; --keep-daily 7 removes older ones
+  virtceph snapshots VM              the sets of snapshots of a VM
+  virtceph restore VM@SET            a VM that is off goes back to a set
+  virtceph jobs [--watch]            what the daemon does
+
+  virtceph doctor                    what is well and what is not on this host; needs no daemon
+  virtceph adopt-secret UUID         a secret that libvirt keeps on disk becomes an ephemeral one
+  virtceph events                    what the daemon tells, as it happens
+  virtceph pki                       certificates for hosts and callers, without a daemon
+  virtceph completion bash|zsh|fish  a completion script for the shell
 
 exit code: 0 done, 1 the verb or the connection failed, 2 the command line is wrong
 """

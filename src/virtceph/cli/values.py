@@ -61,6 +61,8 @@ def params_from_file(path: str) -> dict[str, Any]:
     except ValueError as error:
         # The message has a position, and nothing of the content: that may be a key.
         raise UsageError(f"-f {path} is not JSON: {error}") from None
+    except RecursionError:
+        raise UsageError(f"-f {path}: is nested too deeply") from None
     if not isinstance(params, dict):
         raise UsageError(f"-f {path}: expected an object of parameters")
     return params
@@ -131,7 +133,7 @@ def _list(contract: Contract, spec: FieldSpec, text: str) -> Any:
     item = leaf_type(spec.type)
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         if item in contract.objects:
             raise UsageError(f"{spec.name}: expected a JSON array, as in '[{{…}}]'") from None
     # Not JSON: `a,b`, or an IPv6 monitor like `[::1]:6789`.
@@ -141,7 +143,7 @@ def _list(contract: Contract, spec: FieldSpec, text: str) -> Any:
 def _json(spec: FieldSpec, text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UsageError(f"{spec.name}: expected JSON") from None
 
 
@@ -167,7 +169,7 @@ def _scalar(kind: str, text: str) -> Any:
     if kind == "any":
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
     return text
 
