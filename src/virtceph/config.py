@@ -8,20 +8,16 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
+
+from virtceph.httpoptions import Events, Http, Metrics
+from virtceph.option import option as _option
+from virtceph.optionfile import ConfigError as ConfigError
+from virtceph.optionfile import commented, refuse_unknown, section, sections
+from virtceph.siteoptions import Secret, StorageDomain
+from virtceph.stompoptions import Stomp
 
 DEFAULT_PATH = Path("/etc/virtceph/virtcephd.toml")
-
-
-class ConfigError(Exception):
-    """The configuration is wrong: the option, and what was expected."""
-
-
-def _option(default: Any, comment: str, **bounds: Any) -> Any:
-    metadata = {"comment": comment, **bounds}
-    if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -37,28 +33,57 @@ class Daemon:
         "Each is owned by the daemon's user or root and writable by nobody else, so that no link can be\n"
         "put in the way of libvirt, which follows links as root.",
     )
+    block_devices: list[str] = _option(
+        [],
+        "Block devices that exports may write to and imports read from, by their full paths. The daemon's\n"
+        "user needs the right to open them.",
+    )
     drain_s: float = _option(
         20.0, "How long requests under way may go on after SIGTERM.", minimum=0.0, maximum=600.0
     )
 
 
 @dataclass(frozen=True)
-class Http:
-    socket: str = _option("/run/virtceph/virtcephd.sock", "The UNIX socket; mode 0660.")
-    socket_group: str = _option(
-        "virtceph", "The group whose members may call, beside root. Peer credentials are checked."
+class Access:
+    admins: list[str] = _option(
+        ["user:root", "group:virtceph"],
+        "Who may do everything. Each is user:NAME or user:UID, group:NAME or group:GID (on the socket),\n"
+        'cert:CN=NAME (more of the subject as in "cert:CN=engine,O=Example"), or cert:* for whoever has a\n'
+        "certificate of the configured authority. Whoever is in none of the lists gets nothing. plain:* is\n"
+        "whoever connects where [stomp] has no TLS.",
     )
-    max_body_bytes: int = _option(
-        4 * 1024 * 1024, "A larger request body is refused.", minimum=1024, maximum=1 << 30
+    operators: list[str] = _option(
+        [],
+        "Who may act on VMs and volumes, and see what there is: not on keys and storage domains.",
     )
-    max_connections: int = _option(
-        256, "Connections at once; a further one is closed.", minimum=1, maximum=65536
+    monitors: list[str] = _option([], "Who may see what there is, and change nothing.")
+
+
+@dataclass(frozen=True)
+class Audit:
+    file: str = _option(
+        "", "Where the audit trail is written, one JSON object a line; empty: to the log."
+    )
+    level: str = _option(
+        "operator",
+        "Verbs of this level and above are told: monitor (all), operator, or admin. Refusals always are.",
+        choices=("monitor", "operator", "admin"),
     )
 
 
 @dataclass(frozen=True)
 class Libvirt:
     uri: str = _option("qemu:///system", "The libvirt to serve. It must be on this host.")
+    secret_uri: str = _option(
+        "",
+        "Where libvirt keeps secrets, if that is a process of its own, as virtsecretd is: it is watched by\n"
+        "itself then. Empty: secret:///system beside qemu:///system, else the same as uri.",
+    )
+    autostart: bool = _option(
+        True,
+        "Start VMs that libvirt was to start by itself at boot and could not, because a key of a [[secret]]\n"
+        "was not there yet. Each is started once per boot.",
+    )
     connect_timeout_s: float = _option(
         10.0, "How long the start waits for libvirt before it fails.", minimum=0.1, maximum=600.0
     )
@@ -110,6 +135,23 @@ class Ceph:
         minimum=1.0,
         maximum=20.0,
     )
+    stall_timeout_s: float = _option(
+        60.0,
+        "When a job that moves data is given up because nothing moves any more. How long it takes in all\n"
+        "is not bounded.",
+        minimum=2.0,
+        maximum=3600.0,
+    )
+    probe_interval_s: float = _option(
+        10.0,
+        "How often each storage domain's monitors and an OSD are asked whether they answer. How much room\n"
+        "its pool has is asked every sixth time.",
+        minimum=0.5,
+        maximum=3600.0,
+    )
+    nearly_full_percent: float = _option(
+        85.0, "From when on a pool is told to be nearly full.", minimum=1.0, maximum=99.0
+    )
     workers: int = _option(
         2, "Worker processes kept ready for each storage domain.", minimum=1, maximum=16
     )
@@ -123,6 +165,9 @@ class Lanes:
         "Guest agent calls at once. Hung ones occupy libvirtd's own workers: 24 starve it.",
         minimum=1,
         maximum=16,
+    )
+    disk: int = _option(
+        8, "Disks plugged, unplugged and resized at once, one of each VM.", minimum=1, maximum=64
     )
     ceph: int = _option(16, "Calls to Ceph at once, in all.", minimum=1, maximum=128)
     ceph_per_cluster: int = _option(
@@ -148,12 +193,19 @@ class Log:
 class Config:
     daemon: Daemon = dataclasses.field(default_factory=Daemon)
     http: Http = dataclasses.field(default_factory=Http)
+    stomp: Stomp = dataclasses.field(default_factory=Stomp)
+    events: Events = dataclasses.field(default_factory=Events)
+    metrics: Metrics = dataclasses.field(default_factory=Metrics)
+    access: Access = dataclasses.field(default_factory=Access)
+    audit: Audit = dataclasses.field(default_factory=Audit)
     libvirt: Libvirt = dataclasses.field(default_factory=Libvirt)
     freeze: Freeze = dataclasses.field(default_factory=Freeze)
     secrets: Secrets = dataclasses.field(default_factory=Secrets)
     ceph: Ceph = dataclasses.field(default_factory=Ceph)
     lanes: Lanes = dataclasses.field(default_factory=Lanes)
     log: Log = dataclasses.field(default_factory=Log)
+    secret: list[Secret] = dataclasses.field(default_factory=list)
+    storage_domain: list[StorageDomain] = dataclasses.field(default_factory=list)
 
 
 def load(path: Path) -> Config:
@@ -180,54 +232,17 @@ def load_or_default(path: Path | None) -> Config:
 
 def parse(raw: Mapping[str, Any]) -> Config:
     """Build a Config from parsed TOML; what is absent keeps its default. Raises ConfigError."""
-    sections = {f.name: f for f in dataclasses.fields(Config)}
-    _refuse_unknown(raw, sections, "")
+    refuse_unknown(raw, {f.name: f for f in dataclasses.fields(Config)}, "")
     hints = get_type_hints(Config)
-    return Config(
-        **{name: _section(hints[name], values, f"{name}.") for name, values in raw.items()}
-    )
-
-
-def _section(cls: Any, values: Any, prefix: str) -> Any:
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"[{prefix[:-1]}]: expected a table")
-    options = {f.name: f for f in dataclasses.fields(cls)}
-    _refuse_unknown(values, options, prefix)
-    hints = get_type_hints(cls)
-    return cls(
-        **{
-            name: _value(hints[name], options[name].metadata, value, prefix + name)
-            for name, value in values.items()
-        }
-    )
-
-
-def _refuse_unknown(raw: Mapping[str, Any], known: Mapping[str, Any], prefix: str) -> None:
-    for name in raw:
-        if name not in known:
-            raise ConfigError(f"{prefix}{name}: no such option; there are {', '.join(known)}")
-
-
-def _value(hint: Any, rule: Mapping[str, Any], value: Any, name: str) -> Any:
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    wanted = list if hint == list[str] else hint
-    if not isinstance(value, wanted) or isinstance(value, bool) is not (hint is bool):
-        raise ConfigError(f"{name}: expected {_type_name(hint)}")
-    if hint == list[str] and not all(isinstance(item, str) for item in value):
-        raise ConfigError(f"{name}: expected {_type_name(hint)}")
-    if "choices" in rule and value not in rule["choices"]:
-        raise ConfigError(f"{name}: expected one of {', '.join(rule['choices'])}")
-    low, high = rule.get("minimum"), rule.get("maximum")
-    # Written so that nan, which TOML allows and which compares with nothing, is refused.
-    if not ((low is None or value >= low) and (high is None or value <= high)):
-        raise ConfigError(f"{name}: expected {low:g} to {high:g}")
-    return value
-
-
-def _type_name(hint: Any) -> str:
-    names = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
-    return names.get(hint, "a list of text")
+    read: dict[str, Any] = {}
+    for name, values in raw.items():
+        item = _item_class(hints[name])
+        read[name] = (
+            section(hints[name], values, f"{name}.")
+            if item is None
+            else sections(item, values, name)
+        )
+    return Config(**read)
 
 
 def example() -> str:
@@ -235,16 +250,13 @@ def example() -> str:
     lines = [
         "# virtcephd.toml: what is commented out shows the default. An unknown key is an error."
     ]
-    for section in dataclasses.fields(Config):
-        lines += ["", f"[{section.name}]"]
-        instance = getattr(Config(), section.name)
-        for option in dataclasses.fields(instance):
-            lines += [f"# {line}" for line in option.metadata["comment"].splitlines()]
-            lines.append(f"#{option.name} = {_toml(getattr(instance, option.name))}")
+    hints = get_type_hints(Config)
+    for name in (field.name for field in dataclasses.fields(Config)):
+        item = _item_class(hints[name])
+        lines += ["", f"#[[{name}]]" if item else f"[{name}]", *commented(item or hints[name])]
     return "\n".join(lines) + "\n"
 
 
-def _toml(value: Any) -> str:
-    if isinstance(value, list):
-        return "[" + ", ".join(_toml(v) for v in value) + "]"
-    return f'"{value}"' if isinstance(value, str) else str(value)
+def _item_class(hint: Any) -> Any:
+    """The dataclass of an array's tables; None where there is one table."""
+    return next(iter(get_args(hint)), None)

@@ -7,12 +7,12 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from virtceph import __version__, config, systemd
 from virtceph import log as logs
@@ -21,10 +21,17 @@ from virtceph.guarding import GuardKeeper
 from virtceph.log import facts
 from virtceph.process import (
     DAEMON_LOCK,
+    StartError,
     forbid_core_dumps,
     forget_ceph_environment,
+    give_memory_back,
     hold_lock,
 )
+from virtceph.stompoptions import Stomp
+
+if TYPE_CHECKING:
+    from virtceph.assemble import Assembly
+    from virtceph.servers import Servers
 
 log = logging.getLogger("virtceph.daemon")
 
@@ -39,10 +46,6 @@ _LOCK_S = 0.5
 _VDSM_ACTIVE = Path("/run/systemd/units/invocation:vdsmd.service")
 
 
-class StartError(Exception):
-    """The daemon cannot start; one line says why."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command `virtcephd`. 0: stopped in order; 1: could not start; 2: wrong usage."""
     options = _parse(arguments)
@@ -52,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Before anything else holds a key or opens a cluster.
     forbid_core_dumps()
     forget_ceph_environment()
+    give_memory_back()
     try:
         settings = config.load_or_default(options.config)
         logs.set_up(settings.log.level, settings.log.target)
@@ -90,15 +94,22 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _refuse_beside_vdsm(settings: config.Config) -> None:
-    if _VDSM_ACTIVE.is_symlink() and settings.secrets.usage_prefix == config.Secrets.usage_prefix:
+    if not _VDSM_ACTIVE.is_symlink():
+        return
+    if settings.secrets.usage_prefix == config.Secrets.usage_prefix:
         raise StartError(
             "vdsmd is active on this host and clears the same secrets: "
             "set another usage_prefix under [secrets]"
         )
+    if settings.stomp.enabled and settings.stomp.port == Stomp.port:
+        raise StartError(
+            f"vdsmd is active on this host and has the port {Stomp.port}: "
+            "set another port under [stomp]"
+        )
 
 
 def _clear_secrets(settings: config.Config) -> None:
-    from virtceph.assemble import secrets_only
+    from virtceph.clearing import secrets_only
 
     try:
         with secrets_only(settings) as secrets:
@@ -125,19 +136,19 @@ def _serve(settings: config.Config, config_path: Path | None) -> int:
     import uvloop
 
     from virtceph.assemble import Assembly
+    from virtceph.sockets import Sockets, tls_of
 
     _refuse_beside_vdsm(settings)
     _be_the_only_one(Path(settings.daemon.runtime_dir))
-    sockets = systemd.listen_sockets()
+    sockets, tls = Sockets.of_systemd(settings), tls_of(settings)
     try:
         assembly = Assembly(settings)
     except VirtcephError as error:
         raise StartError(str(error)) from error
     try:
-        if not sockets:
-            sockets = [_listen(settings)]
+        sockets.open_missing(settings)
         guard = GuardKeeper(config_path)
-        uvloop.run(_run(settings, assembly, sockets))
+        uvloop.run(_run(settings, assembly, assembly.servers(sockets, tls)))
         guard.stop()
     finally:
         # Secrets go last, when nobody can register another.
@@ -145,38 +156,37 @@ def _serve(settings: config.Config, config_path: Path | None) -> int:
     return 0
 
 
-def _listen(settings: config.Config) -> socket.socket:
-    from virtceph.rpc.http import SocketInUse, open_socket
-
-    try:
-        return open_socket(Path(settings.http.socket), settings.http.socket_group)
-    except SocketInUse as error:
-        raise StartError(f"another daemon listens on {error}") from error
-    except OSError as error:
-        raise StartError(f"{settings.http.socket}: {error.strerror}") from error
-
-
-async def _run(settings: config.Config, assembly: object, sockets: list[socket.socket]) -> None:
-    from virtceph.assemble import Assembly
-
-    assert isinstance(assembly, Assembly)
-    server = assembly.http_server()
-    await server.start(sockets)
+async def _run(settings: config.Config, assembly: Assembly, servers: Servers) -> None:
+    await servers.start()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, servers.reload)
     watchdog = asyncio.create_task(_feed_watchdog())
     systemd.notify("READY=1", "STATUS=serving")
-    log.info("serving %s", facts(version=__version__, socket=settings.http.socket, pid=os.getpid()))
+    log.info("serving %s", _served(settings))
     await stop.wait()
     systemd.notify("STOPPING=1", "STATUS=draining")
     log.info("stopping %s", facts(requests=assembly.dispatcher.in_flight))
     # Listening to the end of it, for those who come to thaw.
     await assembly.drain(settings.daemon.drain_s)
-    await server.stop_listening()
+    # So are those who listen to events, which tell of the guests that are thawed now.
+    await loop.run_in_executor(None, assembly.let_go)
     watchdog.cancel()
-    await server.close()
+    await servers.stop()
+
+
+def _served(settings: config.Config) -> str:
+    stomp, http, metrics = settings.stomp, settings.http, settings.metrics
+    where = {}
+    if stomp.enabled:
+        where["stomp"] = f"{stomp.address} port {stomp.port}"
+    if http.enabled:
+        where["https"] = f"{http.address} port {http.port}"
+    if metrics.address:
+        where["metrics"] = f"{metrics.address} port {metrics.port}"
+    return facts(version=__version__, socket=settings.http.socket, **where, pid=os.getpid())
 
 
 async def _feed_watchdog() -> None:

@@ -13,7 +13,7 @@ does not start when the two differ.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -99,6 +99,16 @@ class InternalError(VirtcephError):
     request_id: str
 
 
+@fact
+class AccessDenied(CallerError):
+    code = 5000
+    title = "Not allowed"
+    detail = "{caller} may not call {verb}, which is for the level {level}"
+    caller: str
+    verb: str
+    level: str
+
+
 # --- Requests that cannot be served as they are --------------------------------------------------
 
 
@@ -129,6 +139,57 @@ class JobExists(CallerError):
 
 
 @fact
+class NoSuchJob(CallerError):
+    code = 66
+    title = "Job does not exist"
+    detail = "{job_uuid}"
+    job_uuid: UUID
+
+
+@fact
+class JobNotDone(StateError):
+    code = 68
+    title = "Job is not done"
+    detail = "{job_uuid} is {status}"
+    job_uuid: UUID
+    status: str
+
+
+@fact
+class JobNotAbortable(StateError):
+    code = 80
+    title = "Job cannot be aborted"
+    detail = "{job_uuid}: this kind of work ends by itself"
+    job_uuid: UUID
+
+
+@fact
+class JobNotActive(StateError):
+    code = 84
+    title = "Job is not active"
+    detail = "{job_uuid} is {status}"
+    job_uuid: UUID
+    status: str
+
+
+@fact
+class JobInterrupted(Failed):
+    code = 5060
+    title = "Job was interrupted"
+    detail = "{description}: the daemon ended before it was done; what it left is removed"
+    description: str
+
+
+@fact
+class JobNotRecorded(Failed):
+    code = 5061
+    title = "Job cannot be recorded"
+    detail = "{path}: {reason}"
+    path: str
+    reason: str
+
+
+@fact
 class PathNotAllowed(CallerError):
     code = 5001
     title = "Path not allowed"
@@ -143,6 +204,41 @@ class PathExists(CallerError):
     title = "Path exists"
     detail = "{path}"
     path: str
+
+
+@fact
+class NoSuchFile(CallerError):
+    code = 5005
+    title = "File does not exist"
+    detail = "{path}"
+    path: str
+
+
+@fact
+class BadImageFile(CallerError):
+    code = 5006
+    title = "File is not a usable image"
+    detail = "{path}: {reason}"
+    path: str
+    reason: str
+
+
+@fact
+class FileFailed(Failed):
+    code = 5007
+    title = "File could not be read or written"
+    detail = "{path}: {reason}"
+    path: str
+    reason: str
+
+
+@fact
+class ConversionFailed(Failed):
+    code = 5008
+    title = "Conversion failed"
+    detail = "{path}: {reason}"
+    path: str
+    reason: str
 
 
 # --- VMs and their guests ------------------------------------------------------------------------
@@ -460,6 +556,8 @@ class VolumeInUse(StateError):
     detail = "{volume_name} is open at {watchers}"
     volume_name: str
     watchers: list[str]
+    # Of Volume.delete: what would have to be done first, each with its command.
+    steps: list[str] = field(default_factory=list)
 
 
 @fact
@@ -469,6 +567,7 @@ class VolumeHasSnapshots(StateError):
     detail = "{volume_name}: {snapshots}"
     volume_name: str
     snapshots: list[str]
+    steps: list[str] = field(default_factory=list)
 
 
 @fact
@@ -489,6 +588,192 @@ class PruneFailed(StateError):
     failed: list[str]
     reason: str
     deleted: list[str]
+
+
+@fact
+class WouldShrink(CallerError):
+    code = 5041
+    title = "The volume is larger"
+    detail = "{volume_name} has {size_bytes} bytes, asked were {new_size_bytes}"
+    volume_name: str
+    size_bytes: int
+    new_size_bytes: int
+
+
+@fact
+class BadDiff(CallerError):
+    """`offset` is a place in the file at `path`: where reading found it wrong."""
+
+    code = 5040
+    title = "Not a diff that can be used"
+    detail = "{path}, byte {offset}: {reason}"
+    path: str
+    offset: int
+    reason: str
+
+
+@fact
+class PoolFull(StateError):
+    code = 5030
+    title = "Pool is full"
+    detail = "{reason}; full: {pools}"
+    pools: list[str]
+    reason: str
+
+
+@fact
+class VolumeChanged(StateError):
+    code = 5042
+    title = "Volume changed meanwhile"
+    detail = "{volume_name} was written to, or opened for it, while it was read"
+    volume_name: str
+
+
+@fact
+class DiffMismatch(StateError):
+    code = 5043
+    title = "Diff does not fit"
+    detail = "{path} on {volume_name}: {reason}"
+    volume_name: str
+    path: str
+    reason: str
+
+
+# --- Disks of a VM ------------------------------------------------------------------------------
+
+
+class HotplugError(VirtcephError):
+    code = 45
+    title = "Failed to hotplug disk"
+
+
+@fact
+class HotplugFailed(HotplugError, Failed):
+    detail = "{disk}: {reason}"
+    vm_id: UUID
+    disk: str
+    reason: str
+
+
+@fact
+class PlugConflict(HotplugError, StateError):
+    detail = "{disk}: {reason}"
+    vm_id: UUID
+    disk: str
+    reason: str
+
+
+class HotunplugError(VirtcephError):
+    code = 46
+    title = "Failed to hotunplug disk"
+
+
+@fact
+class HotunplugFailed(HotunplugError, Failed):
+    detail = "{disk}: {reason}"
+    vm_id: UUID
+    disk: str
+    reason: str
+
+
+@fact
+class DiskNotPlugged(HotunplugError, CallerError):
+    detail = "Disk not found: {disk}"
+    vm_id: UUID
+    disk: str
+
+
+@fact
+class DiskNotReleased(HotunplugError, Unavailable):
+    detail = "{disk} is still there after {timeout_s:g} s: {reason}"
+    vm_id: UUID
+    disk: str
+    timeout_s: float
+    reason: str
+
+
+@fact
+class ResizeFailed(Failed):
+    code = 56
+    title = "Failed to update device"
+    detail = "{disk}: {reason}"
+    vm_id: UUID
+    disk: str
+    reason: str
+
+
+@fact
+class BadDiskSize(CallerError):
+    code = 58
+    title = "Wrong resize disk parameter"
+    detail = "{field}: expected {expected}"
+    field: str
+    expected: str
+
+
+@fact
+class DisksBusy(StateError):
+    code = 5050
+    title = "The disks are in use by something else"
+    detail = "{what}: {reason}"
+    what: str
+    reason: str
+
+
+@fact
+class DiskChangeStalled(Unavailable):
+    code = 5051
+    title = "QEMU or libvirt does not answer"
+    detail = "{what}, given up after {timeout_s:g} s"
+    what: str
+    timeout_s: float
+
+
+@fact
+class VolumeNotDeletable(StateError):
+    code = 5031
+    title = "Volume cannot be deleted"
+    detail = "{volume_name}: {reason}"
+    volume_name: str
+    reason: str
+    steps: list[str] = field(default_factory=list)
+
+
+@fact
+class NotInTrash(CallerError):
+    code = 5032
+    title = "Not in the trash"
+    detail = "{entry}"
+    entry: str
+
+
+@fact
+class TrashDeferred(StateError):
+    code = 5033
+    title = "Kept in the trash for now"
+    detail = "{volume_name} ({id}) may be purged from {until} on"
+    volume_name: str
+    id: str
+    until: str
+
+
+@fact
+class EvictionNotConfirmed(StateError):
+    code = 5034
+    title = "Cutting a client off needs confirm=true"
+    detail = "client {client} at {address}, {who}"
+    volume_name: str
+    client: int
+    address: str
+    who: str
+
+
+@fact
+class VolumeNotPrimary(StateError):
+    code = 5035
+    title = "Volume is a mirror's secondary"
+    detail = "{volume_name} is written by its primary only"
+    volume_name: str
 
 
 # --- Not answered, or not possible ---------------------------------------------------------------

@@ -9,10 +9,15 @@ import resource
 from pathlib import Path
 
 _PR_SET_DUMPABLE = 4  # prctl(2)
+_M_MMAP_THRESHOLD, _LARGE_BYTES = -3, 128 * 1024  # mallopt(3)
 # In the runtime directory, held by the daemon for as long as it runs.
 DAEMON_LOCK = "daemon.lock"
 # How a guard ends that finds another one at work.
 THERE_IS_ONE = 3
+
+
+class StartError(Exception):
+    """The daemon cannot start; one line says why."""
 
 
 def forbid_core_dumps() -> None:
@@ -25,6 +30,14 @@ def forget_ceph_environment() -> None:
     """CEPH_ARGS, CEPH_CONF and their like never reach librados or a child."""
     for name in [n for n in os.environ if n.startswith("CEPH_")]:
         del os.environ[name]
+
+
+def give_memory_back() -> None:
+    """What is large goes back to the kernel when it is freed. glibc would raise its threshold at the first
+    buffer of a TLS connection, and buffers of 256 KiB then leave a heap of holes behind."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def hold_lock(path: Path) -> int | None:

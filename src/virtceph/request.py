@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Request:
-    """One call of a verb. `deadline_s` is on the monotonic clock (`time.monotonic`)."""
+    """One call of a verb. `deadline_s` is on the monotonic clock (`time.monotonic`). `flow` is the caller's
+    own word for what the call is part of."""
 
     id: str
     caller: str
     deadline_s: float
+    flow: str = ""
 
     def left_s(self) -> float:
         """Seconds until the deadline, never negative."""
@@ -31,6 +33,11 @@ def current() -> Request:
     return _current.get()
 
 
-def enter(request: Request) -> None:
-    """Let this thread (or task) work for `request` from now on."""
-    _current.set(request)
+def enter(request: Request) -> Token[Request]:
+    """Let this thread (or task) work for `request` from now on. What is returned is for `leave`."""
+    return _current.set(request)
+
+
+def leave(entered: Token[Request]) -> None:
+    """Let this thread (or task) work for what it did before."""
+    _current.reset(entered)

@@ -39,3 +39,10 @@ def listen_sockets() -> list[socket.socket]:
     for fd in range(_FIRST_FD, _FIRST_FD + count):
         os.set_inheritable(fd, False)
     return [socket.socket(fileno=fd) for fd in range(_FIRST_FD, _FIRST_FD + count)]
+
+
+def listen_names() -> list[str]:
+    """The names of those sockets, in the same order: FileDescriptorName= of their units."""
+    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
+    count = int(os.environ.get("LISTEN_FDS", "0"))
+    return [*names, *("" for _ in range(count))][:count]
