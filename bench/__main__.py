@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import disks, memory, ping, secrets, startup, window
+from bench import data, disks, listing, memory, ping, rpc, secrets, startup, window
 from bench.figures import Row
 from bench.site import Site
 from bench.table import machine, table
@@ -19,16 +19,19 @@ from tests.lab.libvirtd import quiet_errors
 
 ENTRIES: dict[str, Callable[[Site], Iterator[Row]]] = {
     "ping": ping.measure,
+    "rpc": rpc.measure,
     "startup": startup.measure,
     "secrets": secrets.measure,
     "window": window.measure,
     "disks": disks.measure,
+    "data": data.measure,
+    "listing": listing.measure,
     "memory": memory.measure,
 }
 
 
 def main() -> int:
-    """Measure and print; 0 whether or not goals are met. Blocks, about 9 minutes for all."""
+    """Measure and print; 0 whether or not goals are met. Blocks, about 15 minutes for all."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"only these: {', '.join(ENTRIES)}"

@@ -11,7 +11,7 @@ import libvirt
 
 from tests.lab import state
 from tests.lab.ceph import CephCluster
-from tests.lab.daemon import Daemon
+from tests.lab.daemon import Daemon, Settings
 from tests.lab.domain_xml import GuestSpec, RbdDisk
 from tests.lab.guest import Guest
 from tests.lab.libvirtd import PrivateLibvirtd
@@ -71,13 +71,15 @@ class Site:
         """A daemon."""
         return self.start_daemon("daemon")
 
-    def start_daemon(self, name: str) -> Daemon:
-        """Start one more daemon. Blocks."""
+    def start_daemon(
+        self, name: str, *, exchange: Path | None = None, overrides: Settings | None = None
+    ) -> Daemon:
+        """Start one more daemon, whose files lie in `exchange`. Blocks."""
         return Daemon.start(
             self.folder / name,
             libvirt_uri=self.libvirtd.uri,
-            exchange=self.folder / "exchange",
-            overrides=AS_IN_PRODUCTION,
+            exchange=exchange or self.folder / "exchange",
+            overrides={**AS_IN_PRODUCTION, **(overrides or {})},
         )
 
     @cached_property
@@ -85,12 +87,12 @@ class Site:
         """A warm connection to the daemon."""
         return self._closing.enter_context(connect(str(self.daemon.socket)))
 
-    def connect_storage(self, client: Client) -> None:
+    def connect_storage(self, client: Client, usage_prefix: str = USAGE_PREFIX) -> None:
         """Register the key and connect the pool. Blocks."""
         entry = {
             "uuid": self.secret_uuid,
             "usageType": "ceph",
-            "usageID": f"{USAGE_PREFIX}{self.secret_uuid}",
+            "usageID": f"{usage_prefix}{self.secret_uuid}",
             "password": self.ceph_key,
         }
         client.Host.registerSecrets(secrets=[entry])
@@ -106,9 +108,13 @@ class Site:
     def guest(self) -> Guest:
         """A running guest with one RBD disk, its storage domain connected. It writes nothing."""
         self.connect_storage(self.client)
-        disk = RbdDisk(POOL, IMAGE, self.ceph.monitors, CEPH_USER, self.secret_uuid)
-        # A writer's flushes would only add their own noise to all variants alike.
-        spec = GuestSpec("bench", [disk], writer=False)
-        guest = run_guest(self.connection, spec, self.folder / "guests")
+        guest = self.run_guest("bench", IMAGE)
         self._closing.callback(guest.destroy)
         return guest
+
+    def run_guest(self, name: str, image: str) -> Guest:
+        """One more running guest, with one disk; its key is registered by now. It writes nothing. Blocks."""
+        disk = RbdDisk(POOL, image, self.ceph.monitors, CEPH_USER, self.secret_uuid)
+        # A writer's flushes would only add their own noise to all variants alike.
+        spec = GuestSpec(name, [disk], writer=False)
+        return run_guest(self.connection, spec, self.folder / "guests")
