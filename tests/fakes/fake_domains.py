@@ -23,7 +23,9 @@ class FakeDomains:
     """As `virt.domains.Domains`, with one VM."""
 
     def __init__(self, disks: list[Disk] | None = None, state: str = "Up") -> None:
-        self.domain = Domain("web", tuple(disks or [rbd_disk("vda", "web-root")]), "connected")
+        has = tuple(disks or [rbd_disk("vda", "web-root")])
+        images = tuple((disk.target, disk.rbd) for disk in has if disk.rbd is not None)
+        self.domain = Domain("web", has, "connected", images)
         self.state = state
         self.migrating = False
         self.snapshots: list[tuple[list[str], dict[str, str], bool, str | None]] = []

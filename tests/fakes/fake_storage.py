@@ -12,11 +12,13 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
+from tests.fakes.fake_events import heard
 from virtceph import errors
 from virtceph.ceph.groups import Members
 from virtceph.ceph.snapshotlist import Snapshot
 from virtceph.ceph.spec import PoolSpec
 from virtceph.ceph.workers import Call, Outcome
+from virtceph.events import VolumeChanged
 from virtceph.host.names import Then, nothing
 from virtceph.virt.xml import RbdSource
 
@@ -299,7 +301,13 @@ class FakeStorageDomain:
         self.given_up.append((image, snapshot))
         self.afterwards.append(then)
 
+    def changed(self, action: str, volume: str, **more: Any) -> None:
+        event = VolumeChanged(STORAGE_DOMAIN, volume, action, **more)
+        self.told.append(event)
+        heard(event)
+
     def __post_init__(self) -> None:
+        self.told: list[VolumeChanged] = []
         # What is to be undone later, and what is to be called then.
         self.given_up: list[tuple[str, str]] = []
         self.afterwards: list[Then] = []

@@ -11,14 +11,17 @@ from uuid import UUID, uuid4
 
 from tests.fakes.fake_agent import FakeAgent
 from tests.fakes.fake_domains import FakeDomains, rbd_disk
+from tests.fakes.fake_events import Heard
 from tests.fakes.fake_storage import FakeStorageDomains
 from tests.fakes.waiting import until
 from virtceph import errors, request
 from virtceph.ceph.workers import Call, Outcome
 from virtceph.host.cloning import Cloner
+from virtceph.host.diskchanges import DiskChanges
 from virtceph.host.drives import Planner
 from virtceph.host.intents import FOLDER, Intents
 from virtceph.host.jobs import JobInfo, Jobs
+from virtceph.host.jobtold import JobTold
 from virtceph.host.leases import Leases
 from virtceph.host.making import Maker
 from virtceph.host.names import SnapshotNames
@@ -48,7 +51,7 @@ class SnapshotHost:
     def __init__(self, folder: Path, runtime: Path) -> None:
         self.folder, self.runtime = folder, runtime
         disks = [rbd_disk("vda", "web-root"), rbd_disk("vdb", "web-data"), FILE_DISK]
-        self.domains = FakeDomains(disks)
+        self.domains, self.heard = FakeDomains(disks), Heard()
         self.agent, self.storage = FakeAgent(), FakeStorageDomains()
         self.images = self.storage.one.images.by_name
         self.worker = self.storage.one.worker
@@ -63,18 +66,25 @@ class SnapshotHost:
             0.1,
             LeaseRecords(runtime / LEASES),
             ExpiredLeases(runtime / EXPIRED),
+            tell=self.heard,
         )
         self.pauses = Pauses(domains, LeaseRecords(runtime / PAUSES))
-        self.jobs = Jobs(lambda result: result, lambda error: error)
+        told = JobTold(self.heard)
+        # As in the daemon, but for results and errors: these stay what they are.
+        self.jobs = Jobs(lambda result: result, lambda error: None, on_change=told.changed)
         exchange = Exchange([str(folder)])
         self.planner = Planner(storage, exchange)
         self.intents = Intents(runtime / FOLDER)
         memory = SavedMemory(domains, self.leases, exchange)
         restorer = Restorer(memory, Cloner(self.intents))
-        self.maker = Maker(domains, self.names, self.intents, 1.0)
+        self.changes = DiskChanges()
+        self.maker = Maker(domains, self.names, self.intents, self.changes, 1.0)
         parts = (domains, self.planner, self.leases, self.pauses, self.jobs, self.maker)
-        self.sets = SnapshotSets(*parts, SetNotes(storage), restorer, 1.0)
-        self.snapshots = Snapshots(*parts)
+        self.seen: list[tuple[UUID, str, float]] = []
+        seen: Any = lambda *what: self.seen.append(what)  # noqa: E731
+        notes = SetNotes(storage)
+        self.sets = SnapshotSets(*parts, notes, restorer, 1.0, self.heard, seen)
+        self.snapshots = Snapshots(*parts, self.heard)
 
     @classmethod
     @contextlib.contextmanager

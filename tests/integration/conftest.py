@@ -14,7 +14,12 @@ from uuid import UUID
 import libvirt
 import pytest
 
-from tests.integration.recorder import Recording, RecordingClient
+from tests.integration.datawork import *  # noqa: F403
+from tests.integration.datawork import remove_if_there
+from tests.integration.filled import diffs, filled_image, second  # noqa: F401
+from tests.integration.recorder import RECORDING, Recording, RecordingClient
+from tests.integration.site import Site, domain_settings, secret_info
+from tests.integration.told import Told
 from tests.lab import user
 from tests.lab.ceph import CephCluster
 from tests.lab.daemon import Daemon, Settings
@@ -22,7 +27,9 @@ from tests.lab.domain_xml import GuestSpec, RbdDisk
 from tests.lab.fixtures import *  # noqa: F403
 from tests.lab.guest import Guest
 from tests.lab.libvirtd import PrivateLibvirtd
+from tests.lab.pki import LabPki
 from tests.lab.stack import CEPH_USER, IMAGE_BYTES, POOL
+from tests.lab.state import free_port
 from tests.lab.template import run_guest
 from virtceph.sensitive import Sensitive
 
@@ -34,29 +41,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.stem in LAST and 1 + LAST.index(item.path.stem))
 
 
-@dataclass
-class Site:
-    """A daemon with a registered key and a connected storage domain, and a client of it."""
-
-    client: RecordingClient
-    daemon: Daemon
-    secret_uuid: UUID
-    storage_domain_id: UUID
-    ceph: CephCluster
-    recording: Recording
-
-    def call(self, verb: str, /, **params: Any) -> Any:
-        return self.client.call(verb, **params)
-
-    def volume(self, method: str, name: str, **params: Any) -> Any:
-        return self.call(
-            f"Volume.{method}", storageDomainID=self.storage_domain_id, volumeName=name, **params
-        )
-
-
 @pytest.fixture(scope="session")
 def recording() -> Recording:
-    return Recording()
+    # The tests of faults have fixtures of their own by these names, and what they see counts too.
+    return RECORDING
 
 
 @pytest.fixture(scope="session")
@@ -71,8 +59,18 @@ def exchange(lab_state: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def told_by() -> dict[int, Told]:
+    """What each daemon of this run told, by its process."""
+    return {}
+
+
+@pytest.fixture(scope="session")
 def start_daemon(
-    lab_state: Path, libvirtd: PrivateLibvirtd, exchange: Path
+    lab_state: Path,
+    libvirtd: PrivateLibvirtd,
+    exchange: Path,
+    recording: Recording,
+    told_by: dict[int, Told],
 ) -> Iterator[Callable[..., Daemon]]:
     """Starts a daemon of this run; it is ended with the run at the latest."""
     started: list[Daemon] = []
@@ -85,6 +83,7 @@ def start_daemon(
                 lab_state / name, libvirt_uri=uri, exchange=exchange, overrides=overrides, **options
             )
         )
+        told_by[started[-1].pid] = Told(started[-1], recording)
         return started[-1]
 
     yield start
@@ -93,8 +92,37 @@ def start_daemon(
 
 
 @pytest.fixture(scope="session")
-def daemon(start_daemon: Callable[..., Daemon]) -> Daemon:
-    return start_daemon("daemon")
+def pki(lab_state: Path) -> LabPki:
+    """The certificates of this run's host, and of those that call it."""
+    return LabPki.make(lab_state / "pki")
+
+
+@pytest.fixture(scope="session")
+def stomp(pki: LabPki) -> tuple[str, int]:
+    """Where engines reach the daemon of this run."""
+    return "127.0.0.1", free_port()
+
+
+@pytest.fixture(scope="session")
+def https() -> tuple[str, int]:
+    """Where it is reached over HTTP and TLS."""
+    return "127.0.0.1", free_port()
+
+
+@pytest.fixture(scope="session")
+def daemon(
+    start_daemon: Callable[..., Daemon],
+    pki: LabPki,
+    stomp: tuple[str, int],
+    https: tuple[str, int],
+) -> Daemon:
+    return start_daemon("daemon", overrides=pki.settings(stomp[1], https_port=https[1]))
+
+
+@pytest.fixture
+def told(site: Site, told_by: dict[int, Told]) -> Told:
+    """What the shared daemon tells."""
+    return told_by[site.daemon.pid]
 
 
 @pytest.fixture(scope="session")
@@ -124,30 +152,6 @@ def new_site(
     client.call("Host.registerSecrets", secrets=[secret])
     client.call("StorageDomain.connect", **domain_settings(site))
     return site
-
-
-def secret_info(uuid_: UUID, value: Sensitive, **other: Any) -> dict[str, Any]:
-    """One entry of registerSecrets."""
-    return {
-        "uuid": uuid_,
-        "usageType": "ceph",
-        "usageID": f"ovirt/{uuid_}",
-        "password": value,
-        **other,
-    }
-
-
-def domain_settings(site: Site, **other: Any) -> dict[str, Any]:
-    """The parameters of StorageDomain.connect for a site."""
-    return {
-        "storageDomainID": site.storage_domain_id,
-        "name": "test",
-        "monitors": site.ceph.monitors,
-        "user": CEPH_USER,
-        "secretUUID": site.secret_uuid,
-        "pool": POOL,
-        **other,
-    }
 
 
 @pytest.fixture(scope="session")
@@ -196,20 +200,6 @@ def image(site: Site) -> Iterator[str]:
         remove_if_there(ioctx, name)
 
 
-def remove_if_there(ioctx: Any, name: str) -> None:
-    import rbd
-
-    try:
-        with rbd.Image(ioctx, name) as opened:
-            for snap in opened.list_snaps():
-                if opened.is_protected_snap(snap["name"]):
-                    opened.unprotect_snap(snap["name"])
-                opened.remove_snap(snap["name"])
-        rbd.RBD().remove(ioctx, name)
-    except rbd.ImageNotFound:
-        pass
-
-
 @dataclass
 class Rough:
     """A site of its own, for tests that stop and kill what others share."""
@@ -238,7 +228,8 @@ def rough(
     libvirtd = PrivateLibvirtd.start(lab_state / "h-rough", "rough")
     ceph.create_pool(POOL)
     # Short queues and time-outs, so that what is full or late is so soon.
-    overrides = {"lanes": {"queue": 0, "libvirt": 4}, "ceph": {"op_timeout_s": 2.0}}
+    ceph_options = {"op_timeout_s": 2.0, "stall_timeout_s": 5.0, "probe_interval_s": 0.5}
+    overrides = {"lanes": {"queue": 0, "libvirt": 4}, "ceph": ceph_options}
     daemon = start_daemon("daemon-rough", uri=libvirtd.uri, overrides=overrides)
     site = new_site(daemon, connect(daemon), ceph, ceph.create_user(CEPH_USER), recording)
     made = Rough(site, libvirtd, lab_state)
@@ -268,3 +259,27 @@ def kept(make_guest: Callable[..., Guest], make_image: Callable[..., RbdDisk]) -
     yield guest
     guest.destroy()
     connection.lookupByUUIDString(guest.uuid).undefine()
+
+
+@pytest.fixture
+def connect_as(site: Site) -> Iterator[Callable[..., Any]]:
+    """Registers the key of a new user with given caps, and connects a domain as that user."""
+    secrets, domains = [], []
+
+    def connect(osd: str, mon: str = "profile rbd", pool: str = POOL) -> Any:
+        user = f"user{uuid.uuid4().hex[:8]}"
+        secret = secret_info(uuid.uuid4(), Sensitive(b""))
+        secret["password"] = site.ceph.create_user(user, mon=mon, osd=osd)
+        site.call("Host.registerSecrets", secrets=[secret])
+        secrets.append(secret["uuid"])
+        settings = domain_settings(
+            site, storageDomainID=uuid.uuid4(), user=user, secretUUID=secret["uuid"], pool=pool
+        )
+        site.call("StorageDomain.connect", **settings)
+        domains.append(settings["storageDomainID"])
+        return settings["storageDomainID"]
+
+    yield connect
+    for domain in domains:
+        site.call("StorageDomain.disconnect", storageDomainID=domain)
+    site.call("Host.unregisterSecrets", uuids=secrets)

@@ -7,19 +7,27 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import UUID
 
 import libvirt
 import pytest
 
+from tests.lab import secret
 from tests.lab.guest import Guest
 from tests.lab.libvirtd import PrivateLibvirtd
 from tests.lab.state import free_port
 
 
 @contextlib.contextmanager
-def migrating(guest: Guest, state: Path, target: str) -> Iterator[None]:
-    """The guest is on its way to a libvirtd of its own, `target`, inside the block; it never gets there."""
+def migrating(
+    guest: Guest, state: Path, target: str, *, key: tuple[UUID, str] | None = None
+) -> Iterator[None]:
+    """The guest is on its way to a libvirtd of its own, `target`, inside the block; it never gets there.
+    `key` is the secret that its disks in Ceph need there: its UUID and its value."""
     libvirtd = PrivateLibvirtd.start(state / f"h-{target}", target)
+    if key is not None:
+        with libvirtd.connection() as connection:
+            secret.define(connection, key[1], key[0])
     # So slow that it is under way until it is aborted.
     flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
     params = {

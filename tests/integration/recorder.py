@@ -17,6 +17,8 @@ class Recording:
     def __init__(self) -> None:
         self.seen: set[tuple[str, str]] = set()
         self.replies: list[str] = []
+        # The names of events that were told.
+        self.events: set[str] = set()
         # By its id, the verb that started a job.
         self._starters: dict[str, str] = {}
 
@@ -33,6 +35,15 @@ class Recording:
                 starter = self._starters.get(job["id"])
                 if "error" in job and starter is not None:
                     self.seen.add((starter, f"job:{job['error']['data']['error']}"))
+
+    def heard(self, event: dict[str, Any]) -> None:
+        """An event that a daemon told."""
+        self.events.add(event["event"])
+        self.replies.append(json.dumps(event))
+
+
+RECORDING = Recording()
+"""Of the whole run."""
 
 
 class RecordingClient(Client):

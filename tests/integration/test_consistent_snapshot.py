@@ -360,6 +360,16 @@ def test_a_vm_that_is_off_is_told(site: Site, down: Guest, name: str) -> None:
     assert error.name == "VMDown"
 
 
+def test_a_vm_that_is_off_is_snapshotted_when_nobody_is_to_be_frozen(
+    site: Site, down: Guest, name: str
+) -> None:
+    job = create(site, down, name, freeze="no")
+    assert job["status"] == "done", job.get("error")
+    assert job["result"]["consistency"] == "crash"
+    assert all(name in found for found in snapshots(site, down))
+    assert [s["snapshotName"] for s in listed(site, down)] == ["before", name]
+
+
 def test_a_rollback_brings_every_disk_back(site: Site, down: Guest, tmp_path: Path) -> None:
     with site.ceph.pool(POOL) as ioctx:
         before = [examine_image(ioctx, i, "before", tmp_path).records for i in images(down)]
@@ -376,9 +386,10 @@ def test_a_rollback_brings_every_disk_back(site: Site, down: Guest, tmp_path: Pa
 
 
 def original(site: Site, image: str) -> dict[str, Any]:
-    """What is told of an image, but that Ceph now marks it as one that has clones."""
+    """What is told of an image, but for its clones, and that Ceph now marks it as one that has some."""
     told = dict(site.volume("getInfo", image))
-    return {**told, "features": [f for f in told["features"] if f != "operations"]}
+    features = [f for f in told["features"] if f != "operations"]
+    return {**told, "features": features, "clones": [], "cloneCount": 0}
 
 
 def test_clones_hold_the_set_and_leave_the_originals_alone(
@@ -566,6 +577,14 @@ def test_pruning_keeps_the_latest_and_tells_before_it_deletes(site: Site, kept: 
     assert prune(site, kept, keepLast=2) == told
     assert snapshots(site, kept) == [["b", "c"]] * 2
     assert prune(site, kept, keepMonthly=1) == {"kept": ["c"], "deleted": ["b"]}
+
+
+def test_pruning_by_a_prefix_leaves_the_others(site: Site, kept: Guest) -> None:
+    for name in ("daily-1", "mine", "daily-2"):
+        assert create(site, kept, name)["status"] == "done"
+    told = {"kept": ["daily-2"], "deleted": ["daily-1"]}
+    assert prune(site, kept, keepLast=1, namePrefix="daily-") == told
+    assert snapshots(site, kept) == [["mine", "daily-2"]] * 2
 
 
 def test_pruning_needs_to_know_what_to_keep(site: Site, vm: Guest) -> None:

@@ -108,7 +108,7 @@ def test_peer_credentials_keep_others_out_even_where_the_mode_lets_them_in(site:
     finally:
         site.daemon.socket.chmod(mode)
     assert done.stdout.endswith(" 403")
-    assert "group" in json.loads(done.stdout.rpartition(" ")[0])["error"]
+    assert "[access]" in json.loads(done.stdout.rpartition(" ")[0])["error"]
 
 
 def test_it_says_ready_and_stopping_and_feeds_the_watchdog(
@@ -263,6 +263,6 @@ def test_every_verb_is_logged_with_its_request(site: Site, image: str) -> None:
     lines = [line for line in site.daemon.log_text().splitlines() if image in line]
     start = next(line for line in lines if "START Volume.createSnapshot" in line)
     ident = start.split("[")[1].split("]")[0]
-    finish = f"[{ident}] virtceph.rpc.dispatch: FINISH Volume.createSnapshot answer=ok"
+    finish = f"[{ident}] virtceph.rpc.calls: FINISH Volume.createSnapshot answer=ok"
     assert finish in site.daemon.log_text()
     assert "caller=unix:root" in start

@@ -60,23 +60,27 @@ def down(connection: libvirt.virConnect) -> Iterator[str]:
 VERBS = load_contract().verbs
 
 
-def others(verb: str) -> dict[str, Any]:
+def others(verb: str, site: Site) -> dict[str, Any]:
     """What a verb has to be given besides the VM."""
-    known: dict[str, Any] = {"snapshotName": "any", "keepLast": 1}
-    return {p.name: known[p.name] for p in VERBS[verb].params if p.name in known}
+    known: dict[str, Any] = {"snapshotName": "any", "keepLast": 1, "newSize": 1 << 30}
+    params = {param.name for param in VERBS[verb].params}
+    # A disk is named by its volume, or else by its target.
+    volume = {"storageDomainID": site.storage_domain_id, "volumeName": "any"}
+    known |= volume if "volumeName" in params else {"disk": "vda"}
+    return {name: known[name] for name in params if name in known}
 
 
 @pytest.mark.parametrize("verb", [v.name for v in VERBS.values() if "NoSuchVM" in v.errors])
 def test_an_unknown_vm_is_error_1_with_its_id(site: Site, verb: str) -> None:
     unknown = str(uuid.uuid4())
-    error = error_of(site.call, verb, vmID=unknown, **others(verb))
+    error = error_of(site.call, verb, vmID=unknown, **others(verb, site))
     assert error.code == 1
     assert error.message == f"Virtual machine does not exist: {{'vmId': '{unknown}'}}"
 
 
 @pytest.mark.parametrize("verb", [v.name for v in VERBS.values() if "VMDown" in v.errors])
 def test_a_vm_that_is_off_is_error_6(site: Site, verb: str, down: str) -> None:
-    error = error_of(site.call, verb, vmID=down, **others(verb))
+    error = error_of(site.call, verb, vmID=down, **others(verb, site))
     assert (error.code, error.name) == (6, "VMDown")
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import struct
-import subprocess
-import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 import rbd
 
 from tests.integration.conftest import Site, domain_settings, secret_info
+from tests.integration.filled import filled
 from tests.integration.recorder import RecordingClient, error_of
 from tests.integration.stall import stalled
+from tests.integration.volumes import dead_owner, rbd_cli
 from tests.lab.ceph import command
 from tests.lab.daemon import Daemon
 from tests.lab.guest import Guest
@@ -29,14 +30,6 @@ from virtceph.sensitive import Sensitive
 
 # The form of a cephx key, and nobody's: type 1, a time, and 16 bytes.
 CEPHX_KEY = struct.pack("<hIIh", 1, 1, 0, 16) + b"k" * 16
-
-
-def rbd_cli(site: Site, *arguments: str) -> Any:
-    done = subprocess.run(
-        ["rbd", "-c", str(site.ceph.conf), *arguments, "--format", "json"],
-        capture_output=True, check=True, timeout=60,
-    )  # fmt: skip
-    return json.loads(done.stdout)
 
 
 # --- storage domains ---
@@ -107,30 +100,6 @@ def test_a_wrong_key_is_told(site: Site, key: bytes) -> None:
     site.call("Host.unregisterSecrets", uuids=[secret["uuid"]])
 
 
-@pytest.fixture
-def connect_as(site: Site) -> Iterator[Callable[..., Any]]:
-    """Registers the key of a new user with given caps, and connects a domain as that user."""
-    secrets, domains = [], []
-
-    def connect(osd: str, mon: str = "profile rbd", pool: str = POOL) -> Any:
-        user = f"user{uuid.uuid4().hex[:8]}"
-        secret = secret_info(uuid.uuid4(), Sensitive(b""))
-        secret["password"] = site.ceph.create_user(user, mon=mon, osd=osd)
-        site.call("Host.registerSecrets", secrets=[secret])
-        secrets.append(secret["uuid"])
-        settings = domain_settings(
-            site, storageDomainID=uuid.uuid4(), user=user, secretUUID=secret["uuid"], pool=pool
-        )
-        site.call("StorageDomain.connect", **settings)
-        domains.append(settings["storageDomainID"])
-        return settings["storageDomainID"]
-
-    yield connect
-    for domain in domains:
-        site.call("StorageDomain.disconnect", storageDomainID=domain)
-    site.call("Host.unregisterSecrets", uuids=secrets)
-
-
 @pytest.mark.parametrize(
     ("osd", "mon", "operation"),
     [
@@ -157,12 +126,17 @@ PROBE_ONLY = "allow rx pool=rbd, allow rwx pool=rbd object_prefix .virtceph-caps
         ("delete", {}),
         ("createSnapshot", {"snapshotName": "new"}),
         ("deleteSnapshot", {"snapshotName": "old"}),
+        ("rollback", {"snapshotName": "old"}),
+        ("clone", {"snapshotName": "old", "newName": "new-clone"}),
+        ("rename", {"newName": "new-name"}),
+        ("setQos", {"qos": {"iops": 5}}),
+        ("trash", {}),
     ],
 )
 def test_a_step_without_its_capability_is_told_and_changes_nothing(
     site: Site, connect_as: Callable[..., Any], image: str, verb: str, params: dict[str, Any]
 ) -> None:
-    if verb == "deleteSnapshot":
+    if params.get("snapshotName") == "old":
         site.volume("createSnapshot", image, snapshotName="old")
     before = site.volume("listSnapshots", image)
     domain = connect_as(PROBE_ONLY)
@@ -180,13 +154,18 @@ NAMES_ONLY = (
 )
 
 
-@pytest.mark.parametrize("verb", ["getInfo", "list", "listSnapshots"])
+READING = ("getInfo", "list", "listSnapshots", "getQos", "explainDelete", "evict")
+
+
+@pytest.mark.parametrize("verb", READING)
 def test_a_user_that_may_not_read_images_is_told(
     site: Site, connect_as: Callable[..., Any], image: str, verb: str
 ) -> None:
     params = {"storageDomainID": connect_as(NAMES_ONLY)}
     if verb != "list":
         params["volumeName"] = image
+    if verb == "evict":
+        params["client"] = 1
     assert error_of(site.call, f"Volume.{verb}", **params).name == "CephPermissionDenied"
 
 
@@ -222,43 +201,37 @@ def test_a_namespace_is_a_place_of_its_own(site: Site) -> None:
 
 
 VERBS = load_contract().verbs.values()
-FILLED = {
-    "volumeName": "nosuch",
-    "snapshotName": "nosuch",
-    "size": 1 << 20,
-}
+# Those of VMs have tests of their own.
+OF_STORAGE = [verb for verb in VERBS if not verb.name.startswith("VM.")]
 
 
-def filled(verb: Any, site: Site, **known: Any) -> dict[str, Any]:
-    values = {"storageDomainID": site.storage_domain_id, **FILLED, **known}
-    return {p.name: values[p.name] for p in verb.params if p.name in values}
-
-
-@pytest.mark.parametrize("verb", [v for v in VERBS if "NoSuchStorageDomain" in v.errors])
-def test_an_unknown_storage_domain_is_told_by_every_verb(site: Site, verb: Any) -> None:
+@pytest.mark.parametrize("verb", [v for v in OF_STORAGE if "NoSuchStorageDomain" in v.errors])
+def test_an_unknown_storage_domain_is_told_by_every_verb(
+    site: Site, diffs: Path, verb: Any
+) -> None:
     unknown = uuid.uuid4()
-    error = error_of(site.call, verb.name, **filled(verb, site, storageDomainID=unknown))
+    error = error_of(site.call, verb.name, **filled(verb, site, diffs, storageDomainID=unknown))
     assert (error.name, error.data["storageDomainID"]) == ("NoSuchStorageDomain", str(unknown))
 
 
-@pytest.mark.parametrize("verb", [v for v in VERBS if "NoSuchVolume" in v.errors])
-def test_an_unknown_volume_is_told_by_every_verb(site: Site, verb: Any) -> None:
-    error = error_of(site.call, verb.name, **filled(verb, site))
+@pytest.mark.parametrize("verb", [v for v in OF_STORAGE if "NoSuchVolume" in v.errors])
+def test_an_unknown_volume_is_told_by_every_verb(site: Site, diffs: Path, verb: Any) -> None:
+    error = error_of(site.call, verb.name, **filled(verb, site, diffs))
     assert (error.name, error.data["volumeName"]) == ("NoSuchVolume", "nosuch")
 
 
 def test_a_volume_is_made_as_asked_and_the_rbd_command_sees_it_so(site: Site) -> None:
     name = f"made-{uuid.uuid4().hex[:8]}"
-    asked = {"size": 12345678, "objectSize": 1 << 20, "features": ["layering", "exclusive-lock"]}
+    asked = {"size": 12345856, "objectSize": 1 << 20, "features": ["layering", "exclusive-lock"]}
     assert site.volume("create", name, **asked) is True
-    theirs = rbd_cli(site, "info", f"{POOL}/{name}")
+    theirs = rbd_cli(site.ceph, "info", f"{POOL}/{name}")
     ours = site.volume("getInfo", name)
-    assert (theirs["size"], theirs["object_size"]) == (12345678, 1 << 20)
-    assert (ours["size"], ours["objectSize"]) == (12345678, 1 << 20)
+    assert (theirs["size"], theirs["object_size"]) == (12345856, 1 << 20)
+    assert (ours["size"], ours["objectSize"]) == (12345856, 1 << 20)
     assert set(theirs["features"]) == set(ours["features"]) == set(asked["features"])
     assert ours["id"] == theirs["id"]
     site.volume("delete", name)
-    assert name not in rbd_cli(site, "ls", POOL)
+    assert name not in rbd_cli(site.ceph, "ls", POOL)
 
 
 def test_creating_again_finds_the_same_volume_and_refuses_another(site: Site, image: str) -> None:
@@ -267,7 +240,7 @@ def test_creating_again_finds_the_same_volume_and_refuses_another(site: Site, im
     assert site.volume("getInfo", image)["size"] == 32 << 20
 
 
-@pytest.mark.parametrize("size", [0, -1, 1 << 60])
+@pytest.mark.parametrize("size", [0, -1, 1 << 60, 511, (1 << 20) + 1, 1 << 50])
 def test_an_impossible_size_is_refused(site: Site, size: int) -> None:
     error = error_of(site.volume, "create", "impossible", size=size)
     assert (error.code, error.data["field"]) == (91, "size")
@@ -311,7 +284,7 @@ def test_snapshots_are_made_listed_and_deleted_as_the_rbd_command_sees_them(
     for name in ("first", "second"):
         assert site.volume("createSnapshot", image, snapshotName=name) is True
     ours = site.volume("listSnapshots", image)
-    theirs = rbd_cli(site, "snap", "ls", f"{POOL}/{image}")
+    theirs = rbd_cli(site.ceph, "snap", "ls", f"{POOL}/{image}")
     assert [(s["snapshotName"], s["id"], s["size"]) for s in ours] == [
         (s["name"], s["id"], s["size"]) for s in theirs
     ]
@@ -386,15 +359,7 @@ def test_a_lock_that_a_dead_client_left_is_told_and_never_broken_behind_anybodys
     site: Site, image: str
 ) -> None:
     """Nobody can tell from here whether its owner is dead or stalled; an administrator can."""
-    program = (
-        "import rados, rbd, os, sys\n"
-        "c = rados.Rados(conffile=sys.argv[1]); c.connect()\n"
-        "i = rbd.Image(c.open_ioctx('rbd'), sys.argv[2]); i.write(b'x', 0)\n"
-        "os.kill(os.getpid(), 9)"
-    )
-    subprocess.run(
-        [sys.executable, "-c", program, str(site.ceph.conf), image], check=False, timeout=30
-    )
+    dead_owner(site, image)
     error = error_of(site.volume, "createSnapshot", image, snapshotName="s")
     assert (error.name, error.data["retry"]) == ("LockOwnerStalled", True)
     with site.ceph.pool(POOL) as ioctx, rbd.Image(ioctx, image) as opened:

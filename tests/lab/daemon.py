@@ -29,7 +29,8 @@ exec "$@"
 """
 START_TIMEOUT_S = 20.0
 
-Settings = Mapping[str, Mapping[str, Any]]
+# Tables by their names; several of one name in a list.
+Settings = Mapping[str, Any]
 
 
 @dataclass
@@ -179,19 +180,22 @@ class NotifyListener:
         self.path.unlink(missing_ok=True)
 
 
-def merged(base: Settings, overrides: Settings) -> dict[str, dict[str, Any]]:
+def merged(base: Settings, overrides: Settings) -> dict[str, Any]:
     """Two configurations in one: the second wins, option by option. Does not block."""
-    sections = {**base, **overrides}
-    return {name: {**base.get(name, {}), **overrides.get(name, {})} for name in sections}
+    tables = {name: one for name, one in overrides.items() if not isinstance(one, list)}
+    both = {name: {**base.get(name, {}), **tables.get(name, {})} for name in {**base, **tables}}
+    return {**both, **{name: one for name, one in overrides.items() if isinstance(one, list)}}
 
 
 def toml(settings: Settings) -> str:
     """A configuration of sections with strings, numbers, booleans and lists as TOML. Does not block."""
     text = ""
-    for section, options in settings.items():
-        # JSON's notation of these values is also TOML's.
-        rows = (f"{name} = {json.dumps(value)}\n" for name, value in options.items())
-        text += f"[{section}]\n" + "".join(rows) + "\n"
+    for name, table in settings.items():
+        several = isinstance(table, list)
+        for options in table if several else [table]:
+            # JSON's notation of these values is also TOML's.
+            rows = (f"{key} = {json.dumps(value)}\n" for key, value in options.items())
+            text += (f"[[{name}]]\n" if several else f"[{name}]\n") + "".join(rows) + "\n"
     return text
 
 

@@ -127,10 +127,47 @@ SET_STEPS = (
     Step("set not settled", "set", "before", _SET + "settle", False),
     Step("set settled", "set", "after", _SET + "settle", False),
 )
+_JOB_RECORDS = "virtceph.host.jobrecords:JobRecords."
+_COPIES, _DIFFS = "virtceph.host.copies:", "virtceph.host.diffjobs:"
+_MOVERS, _UNDO = "virtceph.ceph.movers:Movers.run", "virtceph.host.jobleftovers:JobLeftovers.undo"
+# Every step of the jobs that move data, around what they change. No guest has to do with them.
+DATA_STEPS = (
+    Step("copy not recorded", "copy", "before", _JOB_RECORDS + "put", None),
+    Step("copy recorded", "copy", "after", _JOB_RECORDS + "put", None),
+    Step("copy under way", "copy", "during", _MOVERS, None),
+    Step("copy made", "copy", "after", _MOVERS, None),
+    Step("copy not named", "copy", "before", _COPIES + "in_worker", None),
+    Step("copy named", "copy", "after", _COPIES + "in_worker", None),
+    Step("copy not settled", "copy", "before", _UNDO, None),
+    Step("copy settled", "copy", "after", _UNDO, None),
+    Step("move under way", "move", "during", _MOVERS, None),
+    Step("trash not recorded", "move", "before", _JOB_RECORDS + "put", None, 2),
+    Step("trash recorded", "move", "after", _JOB_RECORDS + "put", None, 2),
+    Step("in the trash", "move", "after", _COPIES + "in_worker", None),
+    Step("move not named", "move", "before", _COPIES + "in_worker", None, 2),
+    Step("move named", "move", "after", _COPIES + "in_worker", None, 2),
+    Step("old volume not purged", "move", "before", _UNDO, None),
+    Step("old volume purged", "move", "after", _UNDO, None),
+    Step("volume not hidden", "diff", "before", _DIFFS + "in_worker", None),
+    Step("volume hidden", "diff", "after", _DIFFS + "in_worker", None),
+    Step("base checked", "diff", "after", _MOVERS, None),
+    Step("rollback recorded", "diff", "after", _JOB_RECORDS + "put", None, 2),
+    Step("diff not begun", "diff", "before", _MOVERS, None, 2),
+    Step("diff under way", "diff", "during", _MOVERS, None, 2),
+    Step("diff applied", "diff", "after", _MOVERS, None, 2),
+    Step("volume not named", "diff", "before", _DIFFS + "in_worker", None, 2),
+    Step("volume named", "diff", "after", _DIFFS + "in_worker", None, 2),
+    Step("diff not settled", "diff", "before", _UNDO, None),
+    Step("export under way", "export", "during", _MOVERS, None),
+    Step("export made", "export", "after", _MOVERS, None),
+    Step("export not named", "export", "before", "virtceph.host.exchangefiles:NewFile.keep", None),
+    Step("export named", "export", "after", "virtceph.host.exchangefiles:NewFile.keep", None),
+)
 # For halting only: where something else is to happen just then.
 HALTS = (
     *STEPS,
     *SET_STEPS,
+    *DATA_STEPS,
     Step("paused", "memory", "after", "virtceph.virt.domains:Domains.suspend", True),
     Step("strangers looked at", "start", "after", _AGENT + "looks_frozen", None),
 )

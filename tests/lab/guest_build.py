@@ -70,7 +70,7 @@ def _key() -> str:
 def _build(work: Path, files: GuestFiles) -> None:
     unpacked = work / "unpacked"
     for package in (_kernel_package(), AGENT_PACKAGE):
-        _download_and_unpack(package, work, unpacked)
+        download_and_unpack(package, work, unpacked)
     image = next((unpacked / "boot").glob("vmlinuz-*"))
     root = work / "root"
     _fill_root(root, unpacked)
@@ -89,7 +89,8 @@ def _kernel_package() -> str:
     return found[1]
 
 
-def _download_and_unpack(package: str, work: Path, target: Path) -> None:
+def download_and_unpack(package: str, work: Path, target: Path) -> None:
+    """The files of a Debian package, without installing it, in `target`. Blocks on the network."""
     folder = work / package
     folder.mkdir()
     # As root, apt wants to download as user _apt, which cannot write here, and would warn.
@@ -124,6 +125,9 @@ def _fill_root(root: Path, unpacked: Path) -> None:
 def _copy_module(name: str, unpacked: Path, target: Path) -> None:
     path = next(unpacked.glob(f"**/{name}.ko*"), None)
     if path is None:
+        # A kernel may have it built in.
+        if any(f"/{name}.ko\n" in file.read_text() for file in unpacked.glob("**/modules.builtin")):
+            return
         raise LabError(f"the guest's kernel package has no module {name}")
     data = path.read_bytes()
     (target / f"{name}.ko").write_bytes(lzma.decompress(data) if path.suffix == ".xz" else data)

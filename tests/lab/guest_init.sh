@@ -171,7 +171,7 @@ mkfifo /run/silence
 ln -s /proc/self/mounts /etc/mtab
 read -r cmdline </proc/cmdline
 for module in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_console; do
-	insmod /lib/modules/$module.ko
+	[ ! -e /lib/modules/$module.ko ] || insmod /lib/modules/$module.ko
 done
 name_ports
 if ! option hold=1; then

@@ -9,6 +9,7 @@ from tests.lab.errors import LabError
 
 LZ4_LEGACY = b"\x02\x21\x4c\x18"
 LZ4_LEGACY_BLOCK_BYTES = 8 << 20
+ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 def extract_kernel(image: bytes) -> bytes:
@@ -18,7 +19,7 @@ def extract_kernel(image: bytes) -> bytes:
     are the size of the result.
 
     Raises:
-        LabError: the compression is none of xz, gzip, lz4, or the result is no ELF file.
+        LabError: the compression is none of xz, gzip, lz4, zstd, or the result is no ELF file.
     """
     setup_sectors = image[0x1F1] or 4
     offset, length = struct.unpack_from("<II", image, 0x248)
@@ -30,6 +31,8 @@ def extract_kernel(image: bytes) -> bytes:
         kernel = zlib.decompressobj(wbits=31).decompress(payload)
     elif payload.startswith(LZ4_LEGACY):
         kernel = _lz4_legacy(payload[4:-4])
+    elif payload.startswith(ZSTD):
+        kernel = _zstd(payload[:-4], struct.unpack("<I", payload[-4:])[0])
     else:
         raise LabError(f"unknown compression of the kernel: {payload[:6].hex()}")
     if not kernel.startswith(b"\x7fELF"):
@@ -52,3 +55,17 @@ def _lz4_legacy(blocks: bytes) -> bytes:
         result += room.raw[:got]
         position += 4 + size
     return bytes(result)
+
+
+def _zstd(frame: bytes, size: int) -> bytes:
+    # It comes with dpkg; Python's standard library has it from 3.14 on.
+    library = ctypes.CDLL("libzstd.so.1")
+    library.ZSTD_decompress.restype = ctypes.c_size_t
+    library.ZSTD_decompress.argtypes = [
+        *(ctypes.c_void_p, ctypes.c_size_t),
+        *(ctypes.c_char_p, ctypes.c_size_t),
+    ]
+    result = ctypes.create_string_buffer(size)
+    if library.ZSTD_decompress(result, size, frame, len(frame)) != size:
+        raise LabError("the kernel's zstd payload is damaged")
+    return result.raw

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import libvirt
 
-from tests.lab import user
+from tests.lab import secret, user
 from tests.lab.errors import NotReady
 from tests.lab.processes import ProcessRecord, spawn, wait_until
 from tests.lab.state import cache_folder, end_inhabitants
@@ -115,6 +115,11 @@ class PrivateLibvirtd:
         finally:
             with contextlib.suppress(libvirt.libvirtError):
                 connection.close()
+
+    def secret_usages(self) -> list[str]:
+        """The usage ids of the secrets that it has. Blocks."""
+        with self.connection() as connection:
+            return secret.all_usages(connection)
 
     def wait_until_ready(self, timeout_s: float = 20) -> None:
         """Wait until it accepts a connection. Blocks."""

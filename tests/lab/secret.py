@@ -32,7 +32,11 @@ def undefine(connection: libvirt.virConnect, ident: UUID) -> None:
         connection.secretLookupByUUIDString(str(ident)).undefine()
 
 
+def all_usages(connection: libvirt.virConnect) -> list[str]:
+    """The usage ids of all secrets. Blocks."""
+    return [secret.usageID() for secret in connection.listAllSecrets(0)]
+
+
 def usages(connection: libvirt.virConnect) -> list[str]:
     """The usage ids of all secrets with our prefix. Blocks."""
-    found = [secret.usageID() for secret in connection.listAllSecrets(0)]
-    return sorted(usage for usage in found if usage.startswith(USAGE_PREFIX))
+    return sorted(one for one in all_usages(connection) if one.startswith(USAGE_PREFIX))

@@ -12,12 +12,13 @@ from uuid import UUID
 
 from tests.lab import secret
 from tests.lab.ceph import CephCluster
-from tests.lab.daemon import Daemon, Settings
+from tests.lab.daemon import Daemon, Settings, merged
 from tests.lab.domain_xml import GuestSpec, RbdDisk
 from tests.lab.errors import LabError
 from tests.lab.libvirtd import PrivateLibvirtd
+from tests.lab.pki import LabPki
 from tests.lab.processes import ProcessRecord, recorded
-from tests.lab.state import PROJECT, create, inhabitants, remove
+from tests.lab.state import PROJECT, create, free_port, inhabitants, remove
 from tests.lab.template import run_guest
 
 POOL, POOL2 = "rbd", "rbd2"
@@ -39,6 +40,8 @@ class Lab:
     secret_uuid: UUID
     storage_domain_id: UUID
     vm_id: UUID
+    stomp_port: int
+    https_port: int
 
     @classmethod
     def start(
@@ -64,7 +67,10 @@ class Lab:
         for image in IMAGES:
             ceph.create_image(POOL, image, IMAGE_BYTES)
         key = ceph.create_user(CEPH_USER)
-        lab = cls(state, ceph, libvirtd, None, uuid.uuid4(), uuid.uuid4(), uuid.uuid4())
+        LabPki.make(state / "pki")
+        secret_uuid, storage_domain_id, vm_id = (uuid.uuid4() for _ in range(3))
+        ports = free_port(), free_port()
+        lab = cls(state, ceph, libvirtd, None, secret_uuid, storage_domain_id, vm_id, *ports)
         lab._save()
         if with_daemon:
             lab.start_daemon(overrides)
@@ -91,13 +97,21 @@ class Lab:
         except (OSError, KeyError, IndexError) as problem:
             raise LabError(f"no lab under {state}") from problem
         daemon = Daemon.attach(state / "daemon", records)
-        idents = [UUID(saved[name]) for name in ("secret", "storage_domain", "vm")]
-        return cls(state, ceph, libvirtd, daemon, *idents)
+        secret_uuid, storage_domain_id, vm_id = (
+            UUID(saved[name]) for name in ("secret", "storage_domain", "vm")
+        )
+        ports = int(saved["stomp_port"]), int(saved["https_port"])
+        return cls(state, ceph, libvirtd, daemon, secret_uuid, storage_domain_id, vm_id, *ports)
 
     @property
     def exchange(self) -> Path:
         """The folder under which files may be exported, imported and saved."""
         return self.state / "exchange"
+
+    @property
+    def pki(self) -> LabPki:
+        """The certificates of the host and of its callers."""
+        return LabPki(self.state / "pki")
 
     @property
     def processes(self) -> list[ProcessRecord]:
@@ -110,7 +124,9 @@ class Lab:
         """Start the daemon, or start it again after it ended. Blocks."""
         uri, exchange = self.libvirtd.uri, self.exchange
         folder = self.state / "daemon"
-        self.daemon = Daemon.start(folder, libvirt_uri=uri, exchange=exchange, overrides=overrides)
+        listens = self.pki.settings(self.stomp_port, https_port=self.https_port)
+        settings = merged(listens, overrides or {})
+        self.daemon = Daemon.start(folder, libvirt_uri=uri, exchange=exchange, overrides=settings)
         return self.daemon
 
     def environment(self) -> dict[str, str]:
@@ -129,7 +145,9 @@ class Lab:
         if self.daemon is not None:
             values["VIRTCEPH_SOCKET"] = self.daemon.socket
             values["VIRTCEPHD_PID"] = self.daemon.pid
-            # VIRTCEPH_STOMP, VIRTCEPH_HTTP and VIRTCEPH_PKI join here when the daemon listens on TCP.
+            values["VIRTCEPH_STOMP"] = f"127.0.0.1:{self.stomp_port}"
+            values["VIRTCEPH_HTTPS"] = f"https://127.0.0.1:{self.https_port}"
+            values["VIRTCEPH_PKI"] = self.pki.folder
         return {name: str(value) for name, value in values.items()}
 
     def guest_spec(self) -> GuestSpec:
@@ -167,13 +185,14 @@ class Lab:
             )
 
     def _save(self) -> None:
-        idents = {
-            "secret": self.secret_uuid,
-            "storage_domain": self.storage_domain_id,
-            "vm": self.vm_id,
+        saved = {
+            "secret": str(self.secret_uuid),
+            "storage_domain": str(self.storage_domain_id),
+            "vm": str(self.vm_id),
+            "stomp_port": self.stomp_port,
+            "https_port": self.https_port,
         }
-        text = json.dumps({name: str(ident) for name, ident in idents.items()})
-        (self.state / "lab.json").write_text(text)
+        (self.state / "lab.json").write_text(json.dumps(saved))
 
 
 def connect(socket_path: Path) -> Any:

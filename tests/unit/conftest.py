@@ -6,12 +6,21 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.fakes.fake_agent import FakeAgent
 from tests.fakes.fake_domains import FakeDomains
+from tests.fakes.fake_events import Heard
+from tests.fakes.fake_volumes import FullDomain, FullDomains
 from virtceph import request
 from virtceph.host.records import EXPIRED, LEASES, ExpiredLeases, LeaseRecords
+
+# The same examples each time: a failure is the change's, and seen again by everybody.
+hypothesis.settings.register_profile(
+    "virtceph", deadline=None, derandomize=True, database=None, max_examples=60
+)
+hypothesis.settings.load_profile("virtceph")
 
 # A background job of a shell ignores Ctrl-C, and so would the processes that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -38,6 +47,12 @@ def domains() -> FakeDomains:
 
 
 @pytest.fixture
+def told() -> Heard:
+    """What is told of by events."""
+    return Heard()
+
+
+@pytest.fixture
 def records(tmp_path: Path) -> LeaseRecords:
     return LeaseRecords(tmp_path / LEASES)
 
@@ -45,3 +60,16 @@ def records(tmp_path: Path) -> LeaseRecords:
 @pytest.fixture
 def expired(tmp_path: Path) -> ExpiredLeases:
     return ExpiredLeases(tmp_path / EXPIRED)
+
+
+# --- storage domains ---
+
+
+@pytest.fixture
+def storage() -> FullDomains:
+    return FullDomains()
+
+
+@pytest.fixture
+def domain(storage: FullDomains) -> FullDomain:
+    return storage.one

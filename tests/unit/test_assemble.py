@@ -18,7 +18,7 @@ from tests.fakes.fake_secret_session import FakeLibvirtSecrets
 from tests.fakes.waiting import until
 from virtceph import assemble, config
 from virtceph.assemble import Assembly
-from virtceph.virt import connection
+from virtceph.virt import connection, keeper
 
 VM, OTHER = UUID(int=1), UUID(int=2)
 
@@ -47,6 +47,8 @@ class FakeDomain:
 class FakeConnection:
     """As virConnect, and as the `Connection` that watches one."""
 
+    uri = "test:///"
+
     def __init__(self, *_arguments: Any, **_named: Any) -> None:
         self.domains = {str(VM): FakeDomain(), str(OTHER): FakeDomain()}
         self.lookupByUUIDString = self.domains.__getitem__
@@ -71,7 +73,7 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> FakeConnection:
     monkeypatch.setattr(connection, "_open", lambda _uri: made)
     monkeypatch.setattr(libvirt_qemu, "qemuAgentCommand", FakeDomain.command)
     monkeypatch.setattr(assemble, "Connection", lambda *_a, **_n: made)
-    monkeypatch.setattr(assemble, "SecretSession", lambda _connection: secrets.session())
+    monkeypatch.setattr(keeper, "SecretSession", lambda _connection: secrets.session())
     monkeypatch.setattr(assemble, "start_event_loop", lambda: None)
     # Other tests have classes of their own, which are in no contract.
     monkeypatch.setattr(assemble, "check_wire_classes", lambda _contract: None)

@@ -55,6 +55,21 @@ def test_the_result_is_json_with_sorted_keys(
     assert err == ""
 
 
+def test_what_is_to_be_done_first_is_told_line_by_line(
+    daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = ["it has the snapshot s: virtceph Volume …", "odd \x1b[2J"]
+    failure = Failure(5025, "Volume has snapshots: a: ['s']", {"steps": steps})
+    daemon.answers["Volume.delete"] = failure
+    assert main(["Volume", "delete", f"storageDomainID={VM}", "volumeName=a"]) == 1
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "(code=5025, message=Volume has snapshots: a: ['s'])",
+        "first, in this order:",
+        "  it has the snapshot s: virtceph Volume …",
+        "  odd ?[2J",
+    ]
+
+
 def test_a_failed_verb_is_told_as_vdsm_client_tells_it(
     daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import virtceph
 from tests.fakes.fake_daemon import FakeDaemon
 from virtceph.cli.main import main
 from virtceph.schema import load_contract
+from virtceph.schema.commands import COMMANDS
 from virtceph.schema.completion import completion_script
 
 # In a shell that is not interactive the variable has to be set as readline would.
@@ -35,10 +37,16 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m virtceph.cli "$@"\n')
     command.chmod(0o755)
-    vms = [{"name": "web"}, {"name": "we are"}, {"name": f"w$(touch {tmp_path}/owned)"}]
+    vms = [
+        {"name": "web", "vmId": DOMAIN},
+        {"name": "we are"},
+        {"name": f"w$(touch {tmp_path}/owned)"},
+    ]
     answers = {
         "Host.getVMList": vms,
         "StorageDomain.list": [{"storageDomainID": DOMAIN}],
+        "Host.getJobs": {DOMAIN: {"id": DOMAIN}},
+        "VM.listConsistentSnapshots": [{"snapshotName": "daily-1"}, {"snapshotName": "other"}],
     }
     with FakeDaemon(tmp_path / "sock", answers) as daemon:
         yield {
@@ -78,6 +86,16 @@ def complete(scripts: Path, environment: dict[str, str], line: str) -> list[str]
         ("virtceph Volume list storageDomainID=8", [DOMAIN]),
         ("virtceph --h", ["--human"]),
         ("virtceph completion z", ["zsh"]),
+        ("virtceph snap", ["snapshot", "snapshots"]),
+        ("virtceph snapshot web", ["web"]),
+        ("virtceph snapshot other web", ["web"]),
+        ("virtceph snapshot web --keep-d", ["--keep-daily"]),
+        ("virtceph snapshot --label ", [""]),
+        ("virtceph restore web", ["web@"]),
+        ("virtceph restore web@d", ["web@daily-1"]),
+        ("virtceph jobs --w", ["--watch"]),
+        ("virtceph jobs 8", [DOMAIN]),
+        ("virtceph doctor --su", ["--suggest"]),
         ("virtceph Host ping2 x", [""]),
         ("virtceph Host echo -f ", [""]),
     ],
@@ -119,6 +137,10 @@ def test_the_zsh_script_is_zsh(scripts: Path) -> None:
         ("virtceph VM freeze vmID=we", ["vmID=web", "vmID=we are"]),
         ("virtceph VM thaw force=f", ["force=false"]),
         ("virtceph completion z", ["zsh"]),
+        ("virtceph snap", ["snapshot", "snapshots"]),
+        ("virtceph snapshot we", ["web", "we are"]),
+        ("virtceph restore web@d", ["web@daily-1"]),
+        ("virtceph jobs --wat", ["--watch"]),
     ],
 )
 def test_fish_completes(
@@ -139,3 +161,13 @@ def test_fish_completes(
 def test_the_command_prints_the_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", shell]) == 0
     assert capsys.readouterr().out == completion_script(load_contract(), shell)
+
+
+@pytest.mark.parametrize("name", [name for name, c in COMMANDS.items() if c.options])
+def test_every_option_of_a_command_is_known_to_completion_and_the_other_way_round(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([name, "-h"]) == 0
+    text = capsys.readouterr().out
+    told = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text.partition("exit code")[0]))
+    assert told == set(COMMANDS[name].options) | ({"--help"} if "--help" in told else set())

@@ -23,6 +23,18 @@ def test_true_is_ok() -> None:
     assert shown("Host.ping2", True) == ["ok"]
 
 
+def test_an_answer_that_says_nothing_more_is_ok() -> None:
+    assert shown("VM.hotunplugDisk", {}) == ["ok"]
+    assert shown("VM.hotplugDisk", {}) == ["ok"]
+    assert shown("VM.hotplugDisk", {"disk": "vdb"}) == ["disk  vdb"]
+
+
+def test_a_new_size_is_told_for_people() -> None:
+    assert shown("VM.diskSizeExtend", 20 << 30) == ["20.0 GiB"]
+    told = shown("Volume.extendSize", {"size": 20 << 30, "vms": [VM], "unaware": ["10.0.1.2:0/7"]})
+    assert told == ["size     20.0 GiB", f"vms      {VM}", "unaware  10.0.1.2:0/7"]
+
+
 def test_an_empty_list_says_none() -> None:
     assert shown("Host.getVMList", []) == ["none"]
 
@@ -56,16 +68,61 @@ def test_volumes_have_sizes_for_people() -> None:
         "volumeName      size",
         "a           10.0 GiB",
         "big          5.0 MiB",
+        "",
+        "2 volumes   10.0 GiB",
     ]
 
 
-def test_snapshots_have_local_times_and_no_empty_column(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snapshots_are_a_tree_with_what_hangs_on_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
-    rows = [{"snapshotName": "s", "id": 4, "size": 1 << 30, "created": 1741529100.5}]
+    clone = {"pool": "vms", "namespace": "", "id": "1a", "inTrash": False}
+    clones = [
+        {**clone, "volumeName": "web-copy"},
+        {**clone, "volumeName": "old", "namespace": "tenant", "inTrash": True},
+        {**clone, "pool": "dark"},
+    ]
+    one = {"id": 4, "size": 1 << 30, "created": 1741529100.5, "protected": False, "clones": []}
+    rows = [
+        {**one, "snapshotName": "monday", "consistency": "filesystem", "clones": clones},
+        {**one, "snapshotName": "tuesday", "protected": True, "clones": clones[:1]},
+    ]
+    when = "2025-03-09 14:05:00  1.0 GiB"
     assert shown("Volume.listSnapshots", rows) == [
-        "snapshotName  id     size  created",
-        "s              4  1.0 GiB  2025-03-09 14:05:00",
+        f"{'snapshot':35}  {'created':19}     size  consistency",
+        f"{'├─ monday':35}  {when}  filesystem",
+        "│  ├─ vms/web-copy",
+        "│  ├─ vms/tenant/old (in the trash)",
+        "│  └─ dark/(image id 1a)",
+        f"{'└─ tuesday':35}  {when}  -            protected",
+        "   └─ vms/web-copy",
+    ]
+
+
+def test_a_plan_is_a_list_of_steps_with_their_commands() -> None:
+    step = {"obstacle": "snapshot", "what": "it has the snapshot s", "command": "do this"}
+    plan = {"volumeName": "a", "deletable": False, "forceable": True, "steps": [step]}
+    assert shown("Volume.explainDelete", {**plan, "stepCount": 3}) == [
+        "a cannot be deleted. First, in this order; force=true does it:",
+        "  1. it has the snapshot s",
+        "     do this",
+        "     … and 2 steps more",
+    ]
+    done = {**plan, "deletable": True, "steps": [], "stepCount": 0}
+    assert shown("Volume.explainDelete", done) == ["a can be deleted"]
+
+
+def test_what_has_no_fields_is_told_to_have_none() -> None:
+    limits = {"volume": {"iops": 500, "bandwidth": 10 << 20, "iopsBurstTime": 2}, "pool": {}}
+    assert shown("Volume.getQos", limits) == [
+        "",
+        "volume:",
+        "  iops           500",
+        "  iopsBurstTime  2.0 s",
+        "  bandwidth      10.0 MiB/s",
+        "",
+        "pool:",
+        "  none",
     ]
 
 
@@ -102,7 +159,7 @@ def test_jobs_show_progress_errors_and_outcomes() -> None:
     }
     lines = shown("Host.getJobs", jobs)
     assert lines[0].split() == [
-        "id", "status", "description", "job_type", "progress", "error", "result",
+        "id", "status", "description", "progress", "error", "result",
     ]  # fmt: skip
     assert "40%" in lines[1]
     assert "48: no" in lines[2]
@@ -121,8 +178,15 @@ def test_stats_have_units() -> None:
 
 
 def test_names_cannot_steer_the_terminal() -> None:
-    rows = [{"volumeName": "a\x1b[2Jb\n", "size": 1}]
-    assert shown("Volume.list", rows)[1] == "a?[2Jb?      1 B"
+    odd = "a\x1b[2Jb\n"
+    assert shown("Volume.list", [{"volumeName": odd, "size": 1}])[1] == "a?[2Jb?      1 B"
+    step = {"what": odd, "command": odd}
+    plan = {"volumeName": odd, "deletable": False, "forceable": False, "steps": [step]}
+    clone = {"pool": "p", "volumeName": odd, "id": "1"}
+    snapshot = {"snapshotName": odd, "size": 1, "created": 1, "clones": [clone]}
+    text = shown("Volume.explainDelete", {**plan, "stepCount": 1})
+    text += shown("Volume.listSnapshots", [snapshot])
+    assert "\x1b" not in "".join(text)
 
 
 def test_an_answer_of_another_shape_is_shown_as_json() -> None:
@@ -132,8 +196,9 @@ def test_an_answer_of_another_shape_is_shown_as_json() -> None:
 
 
 def test_colours_emphasise_the_headers() -> None:
-    text = render(CONTRACT, CONTRACT.verbs["Volume.list"].result, [{"volumeName": "a"}], bold)
-    assert text == "\x1b[1mvolumeName\x1b[0m\na"
+    rows = [{"name": "a"}]
+    text = render(CONTRACT, CONTRACT.verbs["Host.getVMList"].result, rows, bold)
+    assert text == "\x1b[1mname\x1b[0m\na"
 
 
 @pytest.mark.parametrize(

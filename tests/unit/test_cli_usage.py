@@ -9,7 +9,7 @@ import pytest
 
 from virtceph.cli.arguments import UsageError
 from virtceph.cli.main import main
-from virtceph.cli.values import params_of
+from virtceph.cli.values import params_from_file, params_of
 from virtceph.schema import load_contract
 from virtceph.schema.words import namespaces
 
@@ -195,3 +195,20 @@ def test_help_tells_units_and_defaults(capsys: pytest.CaptureFixture[str]) -> No
     page = " ".join(capsys.readouterr().out.split())
     assert "(number, seconds; above 0, at most 600;" in page
     assert "This command passes timeout=30 unless told otherwise" in page
+
+
+def test_json_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "deep.json"
+    file.write_text("[" * 100_000)
+    with pytest.raises(UsageError, match="nested too deeply"):
+        params_from_file(str(file))
+    with pytest.raises(UsageError, match="qos: expected JSON"):
+        read("Volume.setQos", *VOLUME, "qos=" + "[" * 100_000)
+
+
+@pytest.mark.parametrize("cursor", ["1-2\nX: y", "1-\u00fc", "\udcff"])
+def test_a_cursor_that_no_header_can_carry_is_refused(
+    cursor: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["events", "--since", cursor]) == 2
+    assert "--since: expected a cursor" in capsys.readouterr().err

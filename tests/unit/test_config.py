@@ -6,12 +6,13 @@ import dataclasses
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from virtceph import config
 from virtceph.config import Config, ConfigError, example, load, parse
+from virtceph.siteoptions import Secret, StorageDomain
 
 EXAMPLE = Path(__file__).parents[2] / "contrib" / "conf.d" / "virtcephd.toml.example"
 
@@ -43,6 +44,8 @@ def test_what_is_set_is_taken_and_the_rest_keeps_its_default() -> None:
         ({"http": {"max_connections": 0}}, "http.max_connections: expected 1 to 65536"),
         ({"ceph": {"snapshot_timeout_s": 20.1}}, "ceph.snapshot_timeout_s: expected 1 to 20"),
         ({"daemon": {"drain_s": float("nan")}}, "daemon.drain_s: expected 0 to 600"),
+        ({"stomp": {"port": 0}}, "stomp.port: expected 1 to 65535"),
+        ({"stomp": {"tls": "no"}}, "stomp.tls: expected true or false"),
         ({"log": {"level": "loud"}}, "log.level: expected one of debug, info, warning, error"),
     ],
 )
@@ -51,14 +54,20 @@ def test_a_mistake_names_the_option_and_what_is_expected(raw: dict[str, Any], to
         parse(raw)
 
 
+def tables() -> dict[str, Any]:
+    """The dataclass of each table, and of the tables of each array."""
+    hints = get_type_hints(Config)
+    return {name: next(iter(get_args(hint)), hint) for name, hint in hints.items()}
+
+
 @pytest.mark.parametrize("bound", ["minimum", "maximum"])
 def test_both_ends_of_every_range_are_taken(bound: str) -> None:
-    for section in dataclasses.fields(Config):
-        for option in dataclasses.fields(getattr(Config(), section.name)):
+    for name, table in tables().items():
+        for option in dataclasses.fields(table):
             if bound in option.metadata:
                 value = option.metadata[bound]
-                parsed = parse({section.name: {option.name: value}})
-                assert getattr(getattr(parsed, section.name), option.name) == value
+                parsed = parse({name: {option.name: value}})
+                assert getattr(getattr(parsed, name), option.name) == value
 
 
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
@@ -82,12 +91,14 @@ def test_a_file_is_loaded(tmp_path: Path) -> None:
 
 def test_the_example_says_the_defaults() -> None:
     assert parse(tomllib.loads(example())) == Config()
-    in_force = re.sub(r"^#(?=[a-z_]+ = )", "", example(), flags=re.MULTILINE)
+    in_force = re.sub(r"^#(?=[a-z_]+ = |\[\[)", "", example(), flags=re.MULTILINE)
     raw = tomllib.loads(in_force)
-    assert parse(raw) == Config()
-    assert {name: set(section) for name, section in raw.items()} == {
-        section.name: {f.name for f in dataclasses.fields(getattr(Config(), section.name))}
-        for section in dataclasses.fields(Config)
+    # What has no default is shown by an example.
+    secret, domain = raw["secret"][0], raw["storage_domain"][0]
+    assert parse(raw) == Config(secret=[Secret(**secret)], storage_domain=[StorageDomain(**domain)])
+    first = {name: one[0] if isinstance(one, list) else one for name, one in raw.items()}
+    assert {name: set(table) for name, table in first.items()} == {
+        name: {f.name for f in dataclasses.fields(table)} for name, table in tables().items()
     }
 
 
@@ -97,8 +108,8 @@ def test_the_shipped_example_is_fresh() -> None:
 
 
 def test_every_option_has_a_comment() -> None:
-    for section in dataclasses.fields(Config):
-        for option in dataclasses.fields(getattr(Config(), section.name)):
+    for table in tables().values():
+        for option in dataclasses.fields(table):
             assert option.metadata["comment"].endswith("."), option.name
 
 

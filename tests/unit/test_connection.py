@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import libvirt
 import pytest
 
+from tests.fakes.libvirt_error import bare_error
 from tests.fakes.waiting import until
 from virtceph import errors
 from virtceph.virt import connection as module
@@ -52,7 +52,7 @@ class FakeLibvirt:
     def open(self, _uri: str) -> Any:
         if self.refuse:
             self.refuse -= 1
-            raise libvirt.libvirtError("cannot connect")
+            raise bare_error("cannot connect")
         self.made.append(FakeConnect())
         return self.made[-1]
 
@@ -136,7 +136,7 @@ def test_nobody_gets_a_connection_before_the_secrets_are_back(
     [
         errors.LibvirtUnavailable("lost again"),
         errors.LibvirtFailed("list secrets", 1, "no"),
-        libvirt.libvirtError("lost again"),
+        bare_error("lost again"),
     ],
 )
 def test_when_the_secrets_cannot_be_put_back_it_begins_again(

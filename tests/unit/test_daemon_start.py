@@ -29,6 +29,16 @@ def test_beside_an_active_vdsmd_a_prefix_of_its_own_is_taken() -> None:
     daemon._refuse_beside_vdsm(settings)
 
 
+@pytest.mark.usefixtures("active_vdsm")
+def test_beside_an_active_vdsmd_its_port_is_refused_and_another_one_is_taken() -> None:
+    secrets = {"usage_prefix": "virtceph/"}
+    settings = config.parse({"secrets": secrets, "stomp": {"enabled": True}})
+    with pytest.raises(daemon.StartError, match="the port 54321"):
+        daemon._refuse_beside_vdsm(settings)
+    other = config.parse({"secrets": secrets, "stomp": {"enabled": True, "port": 54322}})
+    daemon._refuse_beside_vdsm(other)
+
+
 def test_without_vdsmd_the_usual_prefix_is_taken() -> None:
     daemon._refuse_beside_vdsm(config.Config())
 

@@ -15,9 +15,13 @@ import pytest
 
 from virtceph import errors, log, request
 from virtceph.host.secrets import SecretInfo
+from virtceph.host.windows import FreezeResult
+from virtceph.rpc.audit import Asked
+from virtceph.rpc.callers import OVER_HTTP, OVER_STOMP, Caller
 from virtceph.rpc.dispatch import Dispatcher
 from virtceph.rpc.lanes import Lane
 from virtceph.schema import load_contract
+from virtceph.schema.spec import LEVELS
 from virtceph.verbs.registry import load_verbs
 
 VM = "5c6a1f6c-2f55-4f0b-9d7f-3a1f1c2b7e01"
@@ -40,10 +44,14 @@ class Daemon:
         }
         self.asked: list[dict[str, Any]] = []
         self.contract = load_contract()
-        self.lanes = {n: Lane(n, 2, 2) for n in ("libvirt", "agent", "ceph", "rescue")}
+        self.lanes = {n: Lane(n, 2, 2) for n in ("libvirt", "agent", "disk", "ceph", "rescue")}
         load_verbs(self.contract)  # for the classes of the parameters
         functions = {name: self._function(name) for name in self.contract.verbs}
-        self.dispatcher = Dispatcher(self.contract, functions, self.lanes, lambda key: key)
+        self.caller, self.manner = Caller("unix:alice", "admin", "pid 7"), OVER_HTTP
+        self.told: list[Asked] = []
+        self.dispatcher = Dispatcher(
+            self.contract, functions, self.lanes, lambda key: key, self.told.append
+        )
 
     def _function(self, name: str) -> Callable[..., Any]:
         def function(**arguments: Any) -> Any:
@@ -54,7 +62,7 @@ class Daemon:
 
     def raw(self, body: bytes | str) -> Any:
         body = body.encode() if isinstance(body, str) else body
-        reply = asyncio.run(self.dispatcher.handle(body, "unix:alice"))
+        reply = asyncio.run(self.dispatcher.handle(body, self.caller, self.manner))
         return None if reply is None else json.loads(reply)
 
     def ask(self, method: str, params: Any = None, ident: Any = 1) -> Any:
@@ -329,3 +337,108 @@ def test_nothing_is_in_flight_when_all_is_answered(daemon: Daemon) -> None:
     daemon.verbs["VM.thaw"] = raising(RuntimeError())
     daemon.ask("VM.thaw", [VM])
     assert daemon.dispatcher.in_flight == 0
+
+
+# --- as engines expect ---
+
+
+@pytest.fixture
+def engine(daemon: Daemon) -> Daemon:
+    daemon.manner = OVER_STOMP
+    return daemon
+
+
+def test_an_engine_is_told_code_and_message_and_no_more(engine: Daemon) -> None:
+    for failed in (
+        engine.ask("Host.nosuch"),
+        engine.ask("VM.thaw", {"vmID": "x"}),
+        engine.raw("{"),
+        engine.raw("[]"),
+        engine.raw("5"),
+    ):
+        assert set(failed["error"]) == {"code", "message"}
+
+
+def test_an_engines_scalars_may_be_text_and_what_it_says_too_much_is_passed_over(
+    engine: Daemon,
+) -> None:
+    engine.verbs["VM.freeze"] = lambda vm_id, timeout_s: None
+    answer = engine.ask("VM.freeze", {"vmID": VM, "timeout": "30", "unknown": 1})
+    assert answer["result"] is True
+    assert engine.asked == [{"vm_id": UUID(VM), "timeout_s": 30}]
+
+
+def test_a_verb_answers_an_engine_true_where_it_always_has(daemon: Daemon) -> None:
+    daemon.verbs["VM.freeze"] = lambda **_: FreezeResult(UUID(VM), 2, 30.0)
+    assert daemon.ask("VM.freeze", {"vmID": VM})["result"]["filesystems"] == 2
+    daemon.manner = OVER_STOMP
+    assert daemon.ask("VM.freeze", {"vmID": VM})["result"] is True
+
+
+def test_an_array_of_one_is_answered_by_an_object_and_one_of_two_by_an_array(
+    engine: Daemon,
+) -> None:
+    one = {"jsonrpc": "2.0", "method": "Host.ping2", "id": "a"}
+    assert engine.raw(json.dumps([one])) == {"jsonrpc": "2.0", "id": "a", "result": True}
+    two = engine.raw(json.dumps([one, {**one, "id": "b"}]))
+    assert [reply["id"] for reply in two] == ["a", "b"]
+
+
+@pytest.mark.parametrize("ident", [0, "", True, [1], {"a": 1}, 1.5])
+def test_an_engines_id_is_echoed_whatever_it_is(engine: Daemon, ident: Any) -> None:
+    assert engine.ask("Host.ping2", ident=ident)["id"] == ident
+
+
+def test_replies_have_their_keys_in_the_order_engines_are_used_to(engine: Daemon) -> None:
+    raw = asyncio.run(
+        engine.dispatcher.handle(
+            b'{"jsonrpc": "2.0", "method": "Host.ping2", "id": 1}', engine.caller, OVER_STOMP
+        )
+    )
+    assert raw == b'{"jsonrpc":"2.0","id":1,"result":true}'
+
+
+# --- who may what, and what is told of it ---
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_verb_is_refused_below_its_level_and_not_begun(daemon: Daemon, level: str) -> None:
+    daemon.caller = Caller("unix:eve", level)
+    for name, spec in daemon.contract.verbs.items():
+        answer = daemon.ask(name)
+        refused = answer.get("error", {}).get("code") == 5000
+        assert refused == (LEVELS.index(level) < LEVELS.index(spec.level)), name
+        if refused:
+            assert answer["error"]["data"]["level"] == spec.level
+    asked = {told.verb for told in daemon.told if told.outcome != "AccessDenied"}
+    assert all(Caller("x", level).may(daemon.contract.verbs[name].level) for name in asked)
+
+
+def test_each_call_is_told_with_its_caller_arguments_and_outcome(daemon: Daemon) -> None:
+    daemon.ask("Host.echo", {"message": "hi"})
+    daemon.fails("Host.echo", {"message": 5})
+    first, second = daemon.told
+    assert (first.verb, first.outcome, first.arguments) == ("Host.echo", "ok", {"message": "hi"})
+    assert first.caller == daemon.caller
+    assert first.elapsed_s >= 0
+    assert (second.outcome, second.arguments) == ("InvalidParams", {})
+
+
+def test_what_was_refused_or_late_is_told_too(daemon: Daemon) -> None:
+    daemon.caller = Caller("unix:eve", "monitor")
+    daemon.fails("Host.registerSecrets", {"secrets": []})
+    daemon.caller = Caller("unix:alice", "admin")
+    daemon.dispatcher.drain()
+    daemon.fails("Host.ping2")
+    assert [told.outcome for told in daemon.told] == ["AccessDenied", "ShuttingDown"]
+
+
+def test_a_key_is_told_to_nobody(daemon: Daemon) -> None:
+    daemon.verbs["Host.registerSecrets"] = lambda **_: None
+    daemon.ask("Host.registerSecrets", {"secrets": [SECRET]})
+    (told,) = daemon.told
+    line = told.line()
+    assert SECRET["password"] not in line
+    assert KEY not in line
+    assert "ovirt/x" in line
+    assert json.loads(line)["caller"] == "unix:alice"

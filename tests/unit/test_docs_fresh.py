@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from virtceph.schema import load_contract
-from virtceph.schema.pages import RENEW
+from virtceph.schema.markdown import RENEW
 from virtceph.schema.render import generated, main
 
 TOP = Path(__file__).parents[2]

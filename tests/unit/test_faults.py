@@ -10,6 +10,7 @@ import pytest
 import rados
 import rbd
 
+from tests.fakes.libvirt_error import bare_error
 from virtceph import errors
 from virtceph.ceph.faults import ceph_faults, errno_of
 from virtceph.virt.faults import AgentFault, agent_fault, libvirt_faults, reason_of
@@ -52,14 +53,13 @@ def test_a_missing_domain_where_none_was_asked_for_is_a_refusal() -> None:
 
 
 def test_an_error_without_details_has_a_reason_all_the_same() -> None:
-    bare = libvirt.libvirtError("call failed")
-    bare.err = None
-    assert reason_of(bare) == "call failed"
+    assert reason_of(bare_error("call failed")) == "call failed"
     with pytest.raises(TypeError), libvirt_faults("do it"):
         raise TypeError  # not libvirt's: not ours to translate
 
 
 FROZEN = "unable to execute QEMU agent command 'x': Command x has been disabled: the agent is in frozen state"
+NEW = "unable to execute QEMU agent command 'x': Command x has been disabled: the command is not allowed"
 OLD = "unable to execute QEMU agent command 'x': The command x has been disabled for this instance"
 
 
@@ -74,6 +74,7 @@ OLD = "unable to execute QEMU agent command 'x': The command x has been disabled
         (fault(libvirt.VIR_ERR_NO_DOMAIN), AgentFault.GONE),
         (fault(libvirt.VIR_ERR_INTERNAL_ERROR, FROZEN), AgentFault.ALREADY_FROZEN),
         (fault(libvirt.VIR_ERR_INTERNAL_ERROR, OLD), AgentFault.ALREADY_FROZEN),
+        (fault(libvirt.VIR_ERR_INTERNAL_ERROR, NEW), AgentFault.ALREADY_FROZEN),
         (fault(libvirt.VIR_ERR_INTERNAL_ERROR, "hook failed"), AgentFault.REFUSED),
         (fault(libvirt.VIR_ERR_SYSTEM_ERROR, domain=RPC), AgentFault.LOST_LIBVIRT),
     ],

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import socket
-import stat
 import tempfile
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from virtceph.rpc.http import HttpServer, SocketInUse, open_socket
+from tests.fakes.http_site import HttpSite
+from virtceph.rpc.access import Peer
+from virtceph.rpc.callers import Caller
+from virtceph.rpc.http import HttpServer
+from virtceph.rpc.unixsocket import open_socket
 
 
 @pytest.fixture
@@ -31,10 +32,10 @@ def folder() -> Iterator[Path]:
 class Echo:
     """As the dispatcher: answers the body and its caller; None to an empty object."""
 
-    async def handle(self, body: bytes, caller: str) -> bytes | None:
+    async def handle(self, body: bytes, caller: Caller) -> bytes | None:
         if body == b"{}":
             return None
-        return json.dumps([body.decode(), caller]).encode()
+        return json.dumps([body.decode(), caller.name]).encode()
 
 
 class Access:
@@ -42,26 +43,26 @@ class Access:
         self.answer = answer
         self.asked = 0
 
-    def allows(self, _peer: object) -> bool:
+    def of_peer(self, peer: Peer) -> Caller | None:
         self.asked += 1
-        return self.answer
+        return Caller(peer.name(), "admin") if self.answer else None
 
 
 def serve(
     folder: Path,
     scenario: Callable[[aiohttp.ClientSession, HttpServer], Awaitable[None]],
     access: Access | None = None,
-    **limits: int,
+    **limits: Any,
 ) -> None:
     async def run() -> None:
         path = folder / "s"
         sizes = {"max_body_bytes": 4096, "max_connections": 10, **limits}
-        server = HttpServer(Echo(), access or Access(), **sizes)  # type: ignore[arg-type]
-        await server.start([open_socket(path, "no-such-group")])
+        site = HttpSite(Echo(), access or Access(), **sizes)
+        await site.start([open_socket(path, "no-such-group")])
         connector = aiohttp.UnixConnector(path=str(path))
-        async with aiohttp.ClientSession(connector=connector) as session, asyncio.timeout(10):
-            await scenario(session, server)
-        await server.close()
+        async with aiohttp.ClientSession(connector=connector) as session, asyncio.timeout(20):
+            await scenario(session, site.server)
+        await site.close()
 
     asyncio.run(run())
 
@@ -84,6 +85,20 @@ def test_what_has_no_reply_is_204(folder: Path) -> None:
     async def scenario(session: aiohttp.ClientSession, _server: HttpServer) -> None:
         async with session.post(URL, data=b"{}") as reply:
             assert (reply.status, await reply.read()) == (204, b"")
+
+    serve(folder, scenario)
+
+
+@pytest.mark.parametrize("request_line", ["GET /healthz", "GET /x", "GET /jsonrpc", "\x16\x03\x01"])
+def test_no_answer_tells_versions(folder: Path, request_line: str) -> None:
+    async def scenario(session: aiohttp.ClientSession, _server: HttpServer) -> None:
+        assert isinstance(session.connector, aiohttp.UnixConnector)
+        reader, writer = await asyncio.open_unix_connection(session.connector.path)
+        writer.write(f"{request_line} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+        head, _, _ = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        named = [line for line in head.split(b"\r\n") if line.lower().startswith(b"server:")]
+        assert named == [b"Server: virtceph"]
 
     serve(folder, scenario)
 
@@ -132,15 +147,106 @@ def test_nothing_else_is_served(folder: Path, method: str, path: str, status: in
     serve(folder, scenario)
 
 
-def test_a_connection_too_many_is_refused(folder: Path) -> None:
+def test_a_connection_too_many_is_refused_and_the_others_are_served(folder: Path) -> None:
     async def scenario(session: aiohttp.ClientSession, _server: HttpServer) -> None:
-        with socket.socket(socket.AF_UNIX) as idle:
-            idle.connect(str(folder / "s"))
-            await asyncio.sleep(0.05)
-            async with session.post(URL, data=b"x") as reply:
-                assert reply.status == 503
+        async with session.post(URL, data=b"x") as reply:
+            assert reply.status == 200
+        with socket.socket(socket.AF_UNIX) as further:
+            further.setblocking(False)
+            further.connect(str(folder / "s"))
+            assert b" 503 " in await answer(further, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with session.post(URL, data=b"y") as reply:
+            assert reply.status == 200
 
     serve(folder, scenario, max_connections=1)
+
+
+async def answer(client: socket.socket, request: bytes) -> bytes:
+    """Everything that is answered, up to the end of the connection."""
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(client, request)
+    received = b""
+    while data := await loop.sock_recv(client, 65536):
+        received += data
+    return received
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"POST /jsonrpc HTTP/1.1\r\nHost: x\r\n",
+        b"POST /jsonrpc HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nxx",
+        b"G",
+    ],
+)
+def test_a_request_that_does_not_come_to_its_end_is_answered_408(
+    folder: Path, begun: bytes
+) -> None:
+    async def scenario(_session: aiohttp.ClientSession, _server: HttpServer) -> None:
+        with socket.socket(socket.AF_UNIX) as slow:
+            slow.setblocking(False)
+            slow.connect(str(folder / "s"))
+            received = await answer(slow, begun)
+        assert received.startswith(b"HTTP/1.1 408 ")
+        assert b"did not come within 0.2 s" in received
+
+    serve(folder, scenario, request_timeout_s=0.2)
+
+
+def test_a_connection_that_asks_nothing_is_closed(folder: Path) -> None:
+    async def scenario(_session: aiohttp.ClientSession, server: HttpServer) -> None:
+        with socket.socket(socket.AF_UNIX) as idle:
+            idle.setblocking(False)
+            idle.connect(str(folder / "s"))
+            assert await asyncio.get_running_loop().sock_recv(idle, 1) == b""
+        assert server.connections() == {"unix": 0, "https": 0}
+
+    serve(folder, scenario, idle_timeout_s=0.2)
+
+
+def test_a_request_that_is_served_for_long_is_not_late(folder: Path) -> None:
+    class Slow:
+        async def handle(self, _body: bytes, _caller: Caller) -> bytes:
+            await asyncio.sleep(0.5)
+            return b"[]"
+
+    async def run() -> None:
+        site = HttpSite(Slow(), Access(), request_timeout_s=0.1, idle_timeout_s=0.1)
+        await site.start([open_socket(folder / "s", "no-such-group")])
+        connector = aiohttp.UnixConnector(path=str(folder / "s"))
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.post(URL, data=b"x") as reply,
+        ):
+            assert (reply.status, await reply.read()) == (200, b"[]")
+        await site.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/metrics", b"up 1\n"), ("/healthz", b'{"status":"well"}')]
+)
+def test_pages_are_for_whoever_has_a_place_in_access(folder: Path, path: str, body: bytes) -> None:
+    async def scenario(session: aiohttp.ClientSession, _server: HttpServer) -> None:
+        async with session.get(f"http://localhost{path}") as reply:
+            assert (reply.status, await reply.read()) == (200, body)
+
+    async def refused(session: aiohttp.ClientSession, _server: HttpServer) -> None:
+        async with session.get(f"http://localhost{path}") as reply:
+            assert reply.status == 403
+
+    serve(folder, scenario)
+    serve(folder, refused, Access(False))
+
+
+def test_every_error_is_told_as_json(folder: Path) -> None:
+    async def scenario(session: aiohttp.ClientSession, _server: HttpServer) -> None:
+        for method, path in (("GET", "/none"), ("GET", "/jsonrpc"), ("GET", "/events?since=x")):
+            async with session.request(method, f"http://localhost{path}") as reply:
+                assert set(await reply.json()) == {"error"}, path
+
+    serve(folder, scenario)
 
 
 def test_after_stop_listening_open_connections_go_on(folder: Path) -> None:
@@ -154,82 +260,3 @@ def test_after_stop_listening_open_connections_go_on(folder: Path) -> None:
             late.connect(str(folder / "s"))
 
     serve(folder, scenario)
-
-
-def test_the_socket_is_for_owner_and_group_alone(folder: Path) -> None:
-    with open_socket(folder / "s", "no-such-group"):
-        assert stat.S_IMODE((folder / "s").stat().st_mode) == 0o660
-
-
-def test_a_stale_socket_is_replaced(folder: Path) -> None:
-    open_socket(folder / "s", "no-such-group").close()
-    with open_socket(folder / "s", "no-such-group") as listener, connected(folder / "s"):
-        assert listener.accept()
-
-
-def connected(path: Path) -> socket.socket:
-    client = socket.socket(socket.AF_UNIX)
-    client.connect(str(path))
-    return client
-
-
-def test_a_daemon_that_listens_keeps_its_socket(folder: Path) -> None:
-    with open_socket(folder / "s", "no-such-group"):
-        with pytest.raises(SocketInUse):
-            open_socket(folder / "s", "no-such-group")
-        connected(folder / "s").close()
-
-
-def test_a_daemon_whose_backlog_is_full_keeps_its_socket(folder: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as hung:
-        hung.bind(str(folder / "s"))
-        hung.listen(0)
-        waiting = connected(folder / "s")
-        with pytest.raises(SocketInUse):
-            open_socket(folder / "s", "no-such-group")
-        waiting.close()
-
-
-def test_a_file_that_is_no_socket_is_left_alone(folder: Path) -> None:
-    (folder / "s").write_text("precious")
-    with pytest.raises(FileExistsError):
-        open_socket(folder / "s", "no-such-group")
-    assert (folder / "s").read_text() == "precious"
-
-
-def test_of_daemons_that_start_at_once_exactly_one_listens(folder: Path) -> None:
-    for round_ in range(20):
-        path = folder / f"s{round_}"
-        with socket.socket(socket.AF_UNIX) as crashed:
-            crashed.bind(str(path))
-        outcomes = race(lambda path=path: open_socket(path, "no-such-group"))  # type: ignore[misc]
-        listening = [one for one in outcomes if isinstance(one, socket.socket)]
-        assert len(listening) == 1
-        connected(path).close()
-        listening[0].close()
-
-
-def race(work: Callable[[], Any]) -> list[Any]:
-    start = threading.Barrier(4)
-    outcomes: list[Any] = []
-
-    def run() -> None:
-        start.wait()
-        try:
-            outcomes.append(work())
-        except (SocketInUse, OSError) as error:
-            outcomes.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return outcomes
-
-
-def test_no_descriptor_is_left_when_a_socket_cannot_be_made(folder: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
-    with pytest.raises(OSError, match="AF_UNIX path too long"):
-        open_socket(folder / ("x" * 120), "no-such-group")
-    assert len(os.listdir("/proc/self/fd")) == before

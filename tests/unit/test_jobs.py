@@ -196,3 +196,127 @@ def test_more_jobs_than_can_wait_are_refused_and_none_is_lost(
     assert not refused.wait(0.1)
     assert jobs.start(job(UUID(int=9)), lambda _job: None)
     assert ended(jobs, UUID(int=9)).status == "done"
+
+
+# --- aborting, forgetting, and how far it is ---
+
+
+def abortable(uuid: UUID = ID) -> Job:
+    return Job(uuid, "a", "copy_volume", "storage", abortable=True)
+
+
+def until_stopped(one: Job) -> None:
+    assert one.stop.wait(5)
+    one.require_going()
+
+
+def test_an_abort_is_told_to_the_work_and_the_job_ends_as_aborted(jobs: Jobs) -> None:
+    jobs.start(abortable(), until_stopped)
+    jobs.abort(ID)
+    assert ended(jobs).status == "aborted"
+    with pytest.raises(errors.JobNotActive):
+        jobs.abort(ID)
+
+
+def test_work_that_was_about_to_end_ends_as_it_would_have(jobs: Jobs) -> None:
+    go_on, began = threading.Event(), threading.Event()
+
+    def work(_job: Job) -> bool:
+        began.set()
+        return go_on.wait(2)
+
+    jobs.start(abortable(), work)
+    assert began.wait(2)
+    jobs.abort(ID)
+    assert jobs.describe(None, [ID])[str(ID)].status == "aborting"
+    go_on.set()
+    assert ended(jobs).status == "done"
+
+
+def test_a_job_that_waits_for_a_thread_is_aborted_before_it_begins(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_THREADS", 1)
+    made = Jobs(lambda r: r, lambda _e: None, clock)
+    go_on, began = threading.Event(), threading.Event()
+    made.start(job(OTHER), lambda _job: go_on.wait(2))
+    made.start(abortable(), lambda _job: began.set())
+    made.abort(ID)
+    go_on.set()
+    assert ended(made).status == "aborted"
+    assert not began.is_set()
+    made.close(1)
+
+
+def test_work_that_cannot_stop_is_not_told_to(jobs: Jobs) -> None:
+    go_on = threading.Event()
+    jobs.start(job(), lambda _job: go_on.wait(2))
+    with pytest.raises(errors.JobNotAbortable):
+        jobs.abort(ID)
+    go_on.set()
+    assert ended(jobs).status == "done"
+
+
+def test_only_an_ended_job_is_forgotten_by_hand(jobs: Jobs) -> None:
+    go_on = threading.Event()
+    jobs.start(job(), lambda _job: go_on.wait(2))
+    with pytest.raises(errors.JobNotDone):
+        jobs.delete(ID)
+    go_on.set()
+    ended(jobs)
+    jobs.delete(ID)
+    for act in (jobs.delete, jobs.abort):
+        with pytest.raises(errors.NoSuchJob):
+            act(ID)
+
+
+def test_a_close_stops_what_can_be_stopped(clock: Clock) -> None:
+    made = Jobs(lambda r: r, lambda _e: None, clock)
+    made.start(abortable(), until_stopped)
+    began_s = time.monotonic()
+    made.close(5)
+    assert time.monotonic() - began_s < 4
+    assert made.describe(None, [ID])[str(ID)].status == "aborted"
+
+
+def test_progress_is_never_whole_before_the_end_and_tells_the_rate(jobs: Jobs) -> None:
+    told: list[JobInfo] = []
+
+    def work(one: Job) -> None:
+        one.step = "copying"
+        for done in (0, 50, 100):
+            one.progress.tell(done, 100)
+            time.sleep(0.02)
+            told.append(jobs.info(one))
+
+    jobs.start(job(), work)
+    last = ended(jobs)
+    assert [info.progress for info in told] == [0, 50, 99]
+    assert (told[1].done_bytes, told[1].total_bytes, told[1].step) == (50, 100, "copying")
+    assert told[1].rate_bytes is not None
+    assert told[1].rate_bytes > 0
+    assert told[1].left_s is not None
+    assert (last.progress, last.step, last.rate_bytes, last.left_s) == (100, None, None, None)
+    assert last.ended_at_s is not None
+    assert last.started_at_s is not None
+    assert last.started_at_s <= last.ended_at_s
+
+
+def test_each_change_of_a_job_is_told(clock: Clock) -> None:
+    told: list[str] = []
+    made = Jobs(lambda r: r, lambda _e: None, clock, lambda job: told.append(job.status))
+    made.start(abortable(), until_stopped)
+    made.abort(ID)
+    ended(made)
+    assert told in (["running", "aborting", "aborted"], ["aborting", "aborted"])
+    made.close(1)
+
+
+def test_a_job_that_another_daemon_began_is_told_as_failed(jobs: Jobs) -> None:
+    jobs.adopt(abortable(), errors.JobInterrupted("copy_volume"))
+    told = jobs.describe(None, [ID])[str(ID)]
+    assert told.status == "failed"
+    assert told.error is not None
+    assert (told.error.code, told.error.data) == (5060, {"request": f"job:{ID}"})
+    # The thread that took it over is not taken for the job.
+    assert request.current().id != f"job:{ID}"

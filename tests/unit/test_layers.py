@@ -14,20 +14,61 @@ MAX_LINES = 300
 # Above the limit, with the reason.
 LONG = {
     "errors.py": "a class for each thing a caller can act on, and nothing else",
+    "events.py": "a class for each event, and nothing else",
 }
 RANKS = {
     **dict.fromkeys(
-        ("units", "sensitive", "errors", "files", "request", "process", "systemd", "__init__"), 0
+        (
+            *("units", "sensitive", "errors", "events", "files"),
+            *("request", "process", "systemd", "__init__"),
+        ),
+        0,
     ),
-    **dict.fromkeys(("config", "log", "schema"), 1),
+    **dict.fromkeys(
+        (
+            "config",
+            "option",
+            "optionfile",
+            "httpoptions",
+            "stompoptions",
+            "siteoptions",
+            "log",
+            "schema",
+            "pki",
+        ),
+        1,
+    ),
     **dict.fromkeys(("virt", "ceph"), 2),
-    "host": 3,
+    **dict.fromkeys(("host", "doctor"), 3),
     "verbs": 4,
     "rpc": 5,
     **dict.fromkeys(("client", "engine"), 5),
-    **dict.fromkeys(("daemon", "assemble", "guard", "guarding", "cli"), 6),
+    **dict.fromkeys(
+        (
+            *("daemon", "assemble", "datawork", "telling", "servers", "pools", "sockets"),
+            *(
+                "guard",
+                "guarding",
+                "clearing",
+                "configured",
+                "standing",
+                "jobresults",
+                "cli",
+                "manpages",
+            ),
+        ),
+        6,
+    ),
 }
-STRANGERS = {("virt", "ceph"), ("verbs", "rpc"), ("rpc", "verbs"), ("ceph", "virt")}
+STRANGERS = {
+    *(("virt", "ceph"), ("ceph", "virt"), ("verbs", "rpc"), ("rpc", "verbs")),
+    # The doctor works without the daemon, and the daemon without the doctor.
+    *(("doctor", "host"), ("host", "doctor"), ("verbs", "doctor"), ("rpc", "doctor")),
+    *(("daemon", "doctor"), ("assemble", "doctor"), ("guard", "doctor")),
+}
+# Of the command line, what knows more of the host than the contract and the client.
+CLI_WITH_DOCTOR = {"doctor.py", "adopt.py"}
+CLI_KNOWS = {"cli", "client", "schema", "pki", "config"}
 OUTSIDE_ONLY_IN = {
     "libvirt": "virt",
     "libvirt_qemu": "virt",
@@ -35,9 +76,10 @@ OUTSIDE_ONLY_IN = {
     "rbd": "ceph",
     "jsonrpcserver": "rpc",
     "aiohttp": "rpc",
+    "prometheus_client": "host",
 }
 OUTSIDERS = ("client", "engine")
-ASYNC_IN = ("rpc", "client", "daemon", "assemble")
+ASYNC_IN = ("rpc", "client", "daemon", "assemble", "servers")
 
 
 class Import(NamedTuple):
@@ -92,6 +134,9 @@ def offences(path: Path, text: str) -> list[str]:
             found.append(f"{where(path, line)}: {ours} imports {theirs}, which is above it")
         if (ours, theirs) in STRANGERS:
             found.append(f"{where(path, line)}: {ours} and {theirs} never meet")
+        known = CLI_KNOWS | ({"doctor"} if path.name in CLI_WITH_DOCTOR else set())
+        if ours == "cli" and RANKS[theirs] > 0 and theirs not in known:
+            found.append(f"{where(path, line)}: cli imports {theirs}, which is the daemon's")
         if ours in OUTSIDERS and theirs != ours and RANKS[theirs] > 1 and theirs not in OUTSIDERS:
             found.append(f"{where(path, line)}: {ours} imports nothing of the daemon")
     for node in ast.walk(tree):
@@ -124,6 +169,10 @@ def test_imports_run_downhill(path: Path) -> None:
         ("host/x.py", "from virtceph import daemon", "host imports daemon, which is above it"),
         ("client/x.py", "from virtceph.host import jobs", "client imports nothing of the daemon"),
         ("engine/x.py", "from virtceph.rpc import http", "engine imports nothing of the daemon"),
+        ("cli/x.py", "from virtceph.host import jobs", "cli imports host, which is the daemon's"),
+        ("cli/x.py", "from virtceph.doctor import looking", "cli imports doctor, which is"),
+        ("doctor/x.py", "from virtceph.host import vms", "doctor and host never meet"),
+        ("daemon.py", "from virtceph.doctor import looking", "daemon and doctor never meet"),
         ("host/x.py", "async def f(): ...", "host/x.py:1: async only in rpc"),
     ],
 )
@@ -139,6 +188,11 @@ def test_an_offence_is_told_with_its_line(name: str, text: str, told: str) -> No
             "from virtceph.virt.xml import RbdSource\nfrom virtceph.ceph import spec",
         ),
         ("cli/x.py", "from virtceph.client import Client"),
+        ("cli/doctor.py", "def f():\n  from virtceph.doctor.looking import look"),
+        (
+            "doctor/x.py",
+            "from virtceph.virt.xml import Domain\nfrom virtceph.ceph.spec import PoolSpec",
+        ),
         ("client/x.py", "import asyncio\nfrom virtceph.errors import Failed\nasync def f(): ..."),
         ("virt/x.py", "import libvirt\nfrom virtceph import __version__"),
     ],

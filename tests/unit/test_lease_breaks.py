@@ -14,6 +14,7 @@ import pytest
 
 from tests.fakes.fake_agent import FakeAgent
 from tests.fakes.fake_domains import VM, FakeDomains
+from tests.fakes.fake_events import Heard
 from tests.fakes.waiting import until as until_at_most
 from virtceph import errors
 from virtceph.host import pauses as pause_module
@@ -38,9 +39,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def book(
-    agent: FakeAgent, domains: FakeDomains, records: LeaseRecords, expired: ExpiredLeases
+    agent: FakeAgent,
+    domains: FakeDomains,
+    records: LeaseRecords,
+    expired: ExpiredLeases,
+    told: Heard,
 ) -> Iterator[Leases]:
-    made = Leases(domains, agent, agent, 0.2, records, expired, 120.0)  # type: ignore[arg-type]
+    made = Leases(domains, agent, agent, 0.2, records, expired, 120.0, told)  # type: ignore[arg-type]
     yield made
     agent.wake()
     domains.state = "Up"
@@ -139,6 +144,17 @@ def test_an_agent_that_went_away_meanwhile_breaks_the_freeze_and_nothing_else(
     thaw = book.thaw(VM, force=False)
     assert (thaw.filesystems, thaw.intact) == (2, False)
     assert "agent" in thaw.reason
+
+
+def test_a_device_that_is_unplugged_meanwhile_breaks_the_freeze_and_nothing_else(
+    book: Leases, agent: FakeAgent
+) -> None:
+    book.freeze(VM, 60)
+    book.happened(DomainEvent(VM, Happened.DEVICE_REMOVED, "virtio-disk1"))
+    assert agent.frozen
+    thaw = book.thaw(VM, force=False)
+    assert (thaw.filesystems, thaw.intact) == (2, False)
+    assert "a device was unplugged" in thaw.reason
 
 
 def test_a_lost_libvirt_breaks_every_open_freeze(book: Leases, agent: FakeAgent) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.fakes.fake_agent import FakeAgent
 from tests.fakes.fake_domains import VM, FakeDomains
+from tests.fakes.fake_events import Heard
 from tests.fakes.waiting import until as until_at_most
 from virtceph import errors, request
 from virtceph.host import leasebook, leases, rescue
@@ -33,9 +34,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def book(
-    agent: FakeAgent, domains: FakeDomains, records: LeaseRecords, expired: ExpiredLeases
+    agent: FakeAgent,
+    domains: FakeDomains,
+    records: LeaseRecords,
+    expired: ExpiredLeases,
+    told: Heard,
 ) -> Iterator[Leases]:
-    made = Leases(domains, agent, agent, 0.2, records, expired)  # type: ignore[arg-type]
+    made = Leases(domains, agent, agent, 0.2, records, expired, tell=told)  # type: ignore[arg-type]
     yield made
     agent.in_freeze = agent.in_thaw = lambda: None
     agent.wake()

@@ -6,8 +6,10 @@ from uuid import UUID
 
 import pytest
 
+from tests.fakes.fake_events import Heard
 from tests.fakes.fake_secret_session import FakeLibvirtSecrets, Stored
 from virtceph import errors
+from virtceph.events import SecretsLost, SecretsRegistered, SecretsRestored, SecretsUnregistered
 from virtceph.host.secrets import SecretInfo, Secrets
 from virtceph.sensitive import Sensitive
 from virtceph.virt.secrets import Definition
@@ -30,8 +32,8 @@ def removed() -> list[set[UUID]]:
 
 
 @pytest.fixture
-def secrets(libvirt: FakeLibvirtSecrets, removed: list[set[UUID]]) -> Secrets:
-    return Secrets(libvirt.session, "ovirt/", removed.append)  # type: ignore[arg-type]
+def secrets(libvirt: FakeLibvirtSecrets, removed: list[set[UUID]], told: Heard) -> Secrets:
+    return Secrets(libvirt.session, "ovirt/", removed.append, told)  # type: ignore[arg-type]
 
 
 def foreign(libvirt: FakeLibvirtSecrets, uuid: UUID, usage: str, *, persistent: bool) -> None:
@@ -292,3 +294,67 @@ def test_the_list_tells_everything_but_the_value(secrets: Secrets) -> None:
     assert (first.uuid, first.usage_id, first.description) == (A, "ovirt/1", "the vms")
     assert first.fingerprint == second.fingerprint != third.fingerprint
     assert "key" not in repr(secrets.registered())
+
+
+# --- what is told of them ---
+
+
+def test_what_happens_to_secrets_is_told_without_their_values(
+    secrets: Secrets, told: Heard
+) -> None:
+    secrets.register([info(A), info(B, value=b"a key")], clear=False)
+    secrets.register([info(B)], clear=True)
+    secrets.unregister([B, C])
+    secrets.unregister([B])
+    assert told.events == [
+        SecretsRegistered([A, B]),
+        SecretsRegistered([B]),
+        SecretsUnregistered([A]),
+        SecretsUnregistered([B]),
+    ]
+
+
+def test_a_request_that_is_refused_tells_nothing(secrets: Secrets, told: Heard) -> None:
+    with pytest.raises(errors.BadSecretRequest):
+        secrets.register([info(A, "elsewhere")], clear=True)
+    secrets.register([], clear=False)
+    assert told.events == []
+
+
+def test_secrets_that_libvirt_forgot_are_told_as_lost_and_as_restored(
+    secrets: Secrets, libvirt: FakeLibvirtSecrets, told: Heard
+) -> None:
+    secrets.register([info(A), info(B)], clear=False)
+    libvirt.restart()
+    libvirt.refuse_value = {B}
+    secrets.restore(libvirt.session())  # type: ignore[arg-type]
+    assert told.events[1:] == [SecretsLost([A, B]), SecretsRestored([A], [B])]
+
+
+def test_a_libvirt_that_kept_the_secrets_lost_none(
+    secrets: Secrets, libvirt: FakeLibvirtSecrets, told: Heard
+) -> None:
+    secrets.register([info(A)], clear=False)
+    secrets.restore(libvirt.session())  # type: ignore[arg-type]
+    assert told.names() == ["secrets_registered"]
+
+
+def test_secrets_that_go_with_the_daemon_are_told(secrets: Secrets, told: Heard) -> None:
+    secrets.clear()
+    secrets.register([info(A)], clear=False)
+    secrets.clear()
+    assert told.events[1:] == [SecretsUnregistered([A])]
+
+
+def test_those_of_the_configuration_are_spared_when_all_others_are_to_go(
+    secrets: Secrets, libvirt: FakeLibvirtSecrets
+) -> None:
+    secrets.register_configured([info(A)])
+    secrets.register([info(B)], clear=False)
+    secrets.register([info(C)], clear=True)
+    assert set(libvirt.stored) == {A, C}
+    secrets.unregister([A])
+    assert set(libvirt.stored) == {C}
+    secrets.register_configured([info(A)])
+    secrets.clear()
+    assert libvirt.stored == {}

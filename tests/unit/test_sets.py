@@ -417,6 +417,22 @@ def test_a_vm_in_no_fit_state_is_refused(
     assert host.jobs.describe(None, []) == {}
 
 
+def test_a_vm_that_is_off_is_snapshotted_when_nobody_is_to_be_frozen(host: Host) -> None:
+    host.domains.state = "Down"
+    done = host.make(freeze="no")
+    assert done.status == "done", done.error
+    assert done.result.consistency == "crash"
+
+
+def test_a_vm_that_is_off_gets_no_overlay_and_has_no_memory(host: Host, tmp_path: Path) -> None:
+    host.domains.state = "Down"
+    requests: list[dict[str, Any]] = [{"disks": None}, {"memory": str(tmp_path / "memory")}]
+    for request in requests:
+        with pytest.raises(errors.VMDown):
+            host.make(freeze="no", **request)
+    assert host.jobs.describe(None, []) == {}
+
+
 def test_the_same_request_under_the_same_id_is_one_job(host: Host) -> None:
     job = uuid4()
     first = host.make(job=job)
@@ -559,6 +575,14 @@ def test_pruning_counts_complete_sets_only(host: Host) -> None:
     assert "one" in host.images["web-root"]
     assert host.sets.prune(VM, Keep(last=2), dry_run=False) == dry
     assert list(host.images["web-root"]) == ["half", "two", "three"]
+
+
+def test_pruning_by_a_prefix_leaves_what_somebody_else_made(host: Host) -> None:
+    for name in ("daily-1", "before-upgrade", "daily-2", "daily-3"):
+        host.make(name)
+    pruned = host.sets.prune(VM, Keep(last=1), "daily-", dry_run=False)
+    assert (pruned.kept, pruned.deleted) == (["daily-3"], ["daily-1", "daily-2"])
+    assert list(host.images["web-root"]) == ["before-upgrade", "daily-3"]
 
 
 def test_pruning_without_a_wish_deletes_nothing(host: Host) -> None:

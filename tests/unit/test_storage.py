@@ -8,15 +8,20 @@ from uuid import UUID
 import pytest
 from pytest_mock import MockerFixture
 
+from tests.fakes.fake_events import Heard
 from tests.fakes.fake_storage import STORAGE_DOMAIN, FakeImages, FakeWorker, FakeWorkers
 from tests.fakes.waiting import until
 from virtceph import errors
 from virtceph.ceph.cluster import Caps, PoolStats
+from virtceph.ceph.monmap import Monitor
 from virtceph.ceph.spec import ClusterSpec, PoolSpec
+from virtceph.events import StorageDomainConnected as Connected
+from virtceph.events import StorageDomainDisconnected as Disconnected
 from virtceph.host import names
 from virtceph.host import storage as module
 from virtceph.host.names import SnapshotNames
-from virtceph.host.storage import Settings, StorageDomains
+from virtceph.host.storage import StorageDomains
+from virtceph.host.storageinfo import Settings
 from virtceph.sensitive import Sensitive
 from virtceph.virt.xml import RbdSource
 
@@ -29,6 +34,8 @@ class FakeCluster:
 
     caps = Caps(True, True, None)
     stats: Any = PoolStats(100, 40, "HEALTH_OK", 0.01)
+    mon_map: tuple[Monitor, ...] = (Monitor("a", "10.0.1.3:6789", "10.0.1.3:3300"),)
+    addresses: frozenset[str] = frozenset()
     made: list[FakeCluster]
 
     def __init__(self, spec: ClusterSpec) -> None:
@@ -45,6 +52,10 @@ class FakeCluster:
             raise self.stats
         found: PoolStats = self.stats
         return found
+
+    def monitors(self) -> tuple[Monitor, ...]:
+        self.addresses = frozenset(a for monitor in self.mon_map for a in monitor.addresses())
+        return self.mon_map
 
     def close(self) -> None:
         self.closed = True
@@ -79,13 +90,13 @@ def keys() -> dict[UUID, Sensitive]:
 
 
 @pytest.fixture
-def domains(keys: dict[UUID, Sensitive]) -> StorageDomains:
+def domains(keys: dict[UUID, Sensitive], told: Heard) -> StorageDomains:
     def key_of(uuid: UUID) -> Sensitive:
         if uuid not in keys:
             raise errors.NoSuchSecret(uuid)
         return keys[uuid]
 
-    return StorageDomains(key_of, op_timeout_s=5.0, workers=2)
+    return StorageDomains(key_of, op_timeout_s=5.0, workers=2, tell=told)
 
 
 def settings(**other: Any) -> Settings:
@@ -224,8 +235,9 @@ def test_a_disk_belongs_to_the_domain_of_its_pool_and_monitors(
 def test_domains_of_one_cluster_share_its_slots(domains: StorageDomains) -> None:
     domains.connect(settings())
     domains.connect(settings(storage_domain_id=UUID(int=3), monitors=MONITORS[::-1]))
-    assert domains.cluster_key(STORAGE_DOMAIN) == domains.cluster_key(UUID(int=3))
-    assert domains.cluster_key(UUID(int=4)) == str(UUID(int=4))
+    assert domains.cluster_key(str(STORAGE_DOMAIN)) == domains.cluster_key(str(UUID(int=3)))
+    assert domains.cluster_key(str(UUID(int=4))) == str(UUID(int=4))
+    assert domains.cluster_key("no id") == "no id"
 
 
 def test_close_closes_everything(domains: StorageDomains) -> None:
@@ -312,3 +324,56 @@ def test_a_snapshot_that_was_given_up_is_removed_by_a_worker_when_it_is_seen(
     images.by_name["web-root"] |= {"nightly": None, "other": None}
     until(lambda: "nightly" not in images.by_name["web-root"], 2)
     assert list(images.by_name["web-root"]) == ["other"]
+
+
+def test_a_disk_that_names_any_monitor_of_the_cluster_is_the_domains(
+    domains: StorageDomains,
+) -> None:
+    """The monitors that the domain was connected with may be others by now."""
+    domains.connect(settings())
+    for monitor in ("10.0.1.1:6789", "10.0.1.2:3300", "10.0.1.3:6789", "10.0.1.3:3300"):
+        assert domains.of(RbdSource("vms", "", "x", (monitor, "10.9.9.9:6789"))) is not None
+    assert domains.of(RbdSource("vms", "", "x", ("10.9.9.9:6789",))) is None
+
+
+@pytest.mark.parametrize(
+    ("monitors", "port"),
+    [(("10.0.1.1:6789",), 6789), (("10.0.1.1:3300",), 3300), (("v2:10.0.1.1:3333",), 3300)],
+)
+def test_a_disk_gets_the_monitors_of_the_moment_by_the_protocol_of_the_domain(
+    domains: StorageDomains, monitors: tuple[str, ...], port: int
+) -> None:
+    domains.connect(settings(monitors=monitors))
+    assert domains.get(STORAGE_DOMAIN).monitors_now() == (f"10.0.1.3:{port}",)
+
+
+def test_all_users_of_a_pool_are_its_owners(domains: StorageDomains) -> None:
+    domains.connect(settings())
+    domains.connect(settings(storage_domain_id=UUID(int=9), user="other"))
+    owners = domains.owners(RbdSource("vms", "", "x", ("10.0.1.1:6789",)))
+    assert {owner.settings.user for owner in owners} == {"cinder", "other"}
+
+
+def test_what_happens_to_a_domain_is_told(
+    domains: StorageDomains, keys: dict[UUID, Sensitive], told: Heard
+) -> None:
+    domains.connect(settings())
+    domains.connect(settings())  # as it is
+    assert [vars(event) for event in told.of(Connected)] == [
+        {
+            "storage_domain_id": STORAGE_DOMAIN,
+            "domain_name": "vms",
+            "pool": "vms",
+            "namespace": "",
+            "fsid": FSID,
+        }
+    ]
+    keys[SECRET] = Sensitive(b"another")
+    domains.connect(settings())
+    domains.disconnect(STORAGE_DOMAIN)
+    domains.disconnect(STORAGE_DOMAIN)  # gone already
+    domains.connect(settings())
+    domains.drop_secrets({SECRET})
+    causes = [event.cause for event in told.of(Disconnected)]
+    assert causes == ["replaced", "asked", "secret"]
+    assert len(told.of(Connected)) == 3

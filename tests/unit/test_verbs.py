@@ -14,6 +14,7 @@ from tests.fakes.contracts import small_contract
 from virtceph import errors
 from virtceph.schema import Contract, ContractError, check_wire_classes, codec, load_contract
 from virtceph.schema.agree import check_errors
+from virtceph.schema.spec import FieldSpec, leaf_type
 from virtceph.verbs import registry
 
 TESTS = Path(__file__).parents[1]
@@ -124,3 +125,21 @@ def test_a_verb_raises_nothing_but_errors_of_the_contract() -> None:
 
 def contract_errors(contract: Contract, name: str) -> list[str]:
     return contract.errors_of(contract.verbs[name])
+
+
+def may_be_refused(spec: FieldSpec) -> bool:
+    """Whether a value of the right kind can be impossible all the same."""
+    name = leaf_type(spec.type)
+    if name in CONTRACT.objects:
+        return any(may_be_refused(inner) for inner in CONTRACT.objects[name].fields)
+    limits = (spec.minimum, spec.maximum, spec.above)
+    bounded = spec.nonempty or any(limit is not None for limit in limits)
+    return bounded or name in CONTRACT.scalars or name in CONTRACT.enums
+
+
+@pytest.mark.parametrize("name", CONTRACT.verbs)
+def test_a_verb_that_may_refuse_a_value_says_so(name: str) -> None:
+    """Else a caller's mistake would be told him as a bug of ours."""
+    verb = CONTRACT.verbs[name]
+    for param in filter(may_be_refused, verb.params):
+        assert (param.invalid or "InvalidParameter") in CONTRACT.errors_of(verb), param.name

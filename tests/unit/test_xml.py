@@ -60,6 +60,28 @@ def test_every_writable_disk_is_read_with_its_source() -> None:
     )
 
 
+def test_every_image_that_a_disk_reads_or_writes_is_seen() -> None:
+    """Also below an overlay, where a commit writes, and where a disk is being copied to."""
+    base = "<source protocol='rbd' name='vms/base'/>"
+    target = "<source protocol='rbd' name='fast/tenant/copy'/>"
+    overlay = (
+        "<disk type='file' device='disk'><source file='/images/top'/>"
+        f"<backingStore type='network'><format type='raw'/>{base}</backingStore>"
+        f"<mirror type='network' job='copy'>{target}</mirror>"
+        "<target dev='vdx'/></disk>"
+        "<disk type='network' device='cdrom'><source protocol='rbd' name='vms/iso'/>"
+        "<target dev='sdb'/><readonly/></disk>"
+    )
+    images = read_domain(DOMAIN.format(channel=overlay)).images
+    assert [(t, s.pool, s.namespace, s.image) for t, s in images] == [
+        ("vda", "vms", "", "web-root"),
+        ("vdb", "vms", "space", "web-data"),
+        ("vdx", "vms", "", "base"),
+        ("vdx", "fast", "tenant", "copy"),
+        ("sdb", "vms", "", "iso"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("channel", "agent"),
     [

@@ -14,11 +14,13 @@ from uuid import UUID
 import aiohttp
 import pytest
 
+from tests.fakes.http_site import HttpSite
 from virtceph import errors
 from virtceph.rpc.access import Peer
+from virtceph.rpc.callers import Caller
 from virtceph.rpc.dispatch import Dispatcher
-from virtceph.rpc.http import HttpServer, open_socket
 from virtceph.rpc.lanes import Lane
+from virtceph.rpc.unixsocket import open_socket
 from virtceph.schema import load_contract
 from virtceph.verbs.registry import load_verbs
 
@@ -241,8 +243,8 @@ TRANSCRIPTS: dict[str, tuple[str | bytes, Any]] = {
 
 
 class Everyone:
-    def allows(self, _peer: Peer) -> bool:
-        return True
+    def of_peer(self, peer: Peer) -> Caller:
+        return Caller(peer.name(), "admin")
 
 
 @pytest.fixture
@@ -256,10 +258,10 @@ def folder() -> Iterator[Path]:
 async def answered(path: Path, bodies: list[bytes]) -> list[tuple[int, str, bytes]]:
     """Status, content type and body of each reply, of one daemon over one connection."""
     load_verbs(CONTRACT)  # for the classes of the parameters
-    lanes = {name: Lane(name, 2, 2) for name in ("libvirt", "agent", "ceph", "rescue")}
+    lanes = {name: Lane(name, 2, 2) for name in ("libvirt", "agent", "disk", "ceph", "rescue")}
     functions = {name: FUNCTIONS.get(name, raising(KeyError(name))) for name in CONTRACT.verbs}
     dispatcher = Dispatcher(CONTRACT, functions, lanes)
-    server = HttpServer(dispatcher, Everyone(), max_body_bytes=4096, max_connections=10)  # type: ignore[arg-type]
+    server = HttpSite(dispatcher, Everyone(), max_body_bytes=4096, max_connections=10)
     await server.start([open_socket(path, "no-such-group")])
     replies = []
     connector = aiohttp.UnixConnector(path=str(path), limit=1)
