@@ -7,10 +7,12 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BUILD := build
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/virtceph/__init__.py)
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),,sudo )
 
 .DEFAULT_GOAL := help
-.PHONY: help python packages venv check format generate test fault-mutants demo lab-up lab-down bench clean
+.PHONY: help python packages venv fuzzer check format generate test test-trixie fault-mutants fuzz demo lab-up lab-down deb dist bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
@@ -33,27 +35,55 @@ packages: python ## install the Debian packages that the lab and the tests need
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "no Python module ensurepip: install python3-venv"; exit 1; }
 	$(PYTHON) -m venv --system-site-packages $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test,check]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check --use-pep517 -e '.[test,check]'
 	@touch $@
 
 venv: $(STAMP) ## make the virtual environment .venv from the distribution's Python
 
 generate: $(STAMP) ## renew what is made from the contract and the code (docs, completion, example)
 	$(BIN)/python -m virtceph.schema.render docs/
+	$(BIN)/python -m virtceph.host.metricpage docs/
+	$(BIN)/python -m virtceph.doctor.page docs/
+	$(BIN)/python -m virtceph.manpages contrib/man/
 	$(BIN)/python -m virtceph.daemon --print-config > contrib/conf.d/virtcephd.toml.example
 
 format: $(STAMP) ## format the code
 	$(BIN)/ruff format -q src tests bench
 	$(BIN)/ruff check -q --fix src tests bench
 
-check: $(STAMP) ## format, lint, types, unit and wire tests: no root, no network, under 30 s
+check: $(STAMP) ## format, lint, types, unit and wire tests: no root, no network, half a minute
 	$(BIN)/ruff format -q --check src tests bench
 	$(BIN)/ruff check -q src tests bench
 	$(BIN)/mypy --no-error-summary
-	$(BIN)/python -m pytest -q tests/unit tests/wire
+	@# Most of them wait, for heart-beats and the like: side by side they wait together.
+	@$(MAKE) -s -k -j $(words $(SHARDS)) --output-sync=target $(SHARDS)
 
-test: packages venv ## install what is needed and run every test
+SHARDS = check-wire check-transcripts check-unit-a-e check-unit-f-r check-unit-s-z
+.PHONY: $(SHARDS)
+check-wire: TESTS = tests/wire --ignore-glob='*transcripts.py'
+check-transcripts: TESTS = tests/wire/*transcripts.py
+check-unit-a-e: TESTS = tests/unit/test_[a-e]*.py
+check-unit-f-r: TESTS = tests/unit/test_[f-r]*.py tests/fuzz/test_targets.py
+check-unit-s-z: TESTS = tests/unit/test_[s-z]*.py
+
+$(SHARDS):
+	@$(BIN)/python -m pytest -q --disable-warnings $(TESTS)
+
+fuzzer: $(STAMP)
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
+	  $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[fuzz]' || \
+	  echo "atheris cannot be installed for this Python: fuzzing is left out"
+
+fuzz: fuzzer ## feed the wire with what nobody would send, for ten minutes
+	@for target in frames bodies parameters; do $(BIN)/python -m tests.fuzz $$target --seconds 200 || exit; done
+
+test: packages venv fuzzer ## install what is needed and run every test
 	$(BIN)/python -m pytest -q
+
+# What meets libvirt, QEMU and librbd most; without it the whole of tests/integration.
+TRIXIE ?= tests/integration
+test-trixie: packages venv ## run the integration tests in Debian 13, made in a folder
+	$(BIN)/python -m tests.package.release trixie $(TRIXIE)
 
 fault-mutants: packages venv ## take out one protection after the other and see its test fail
 	$(BIN)/python -m tests.faults.mutate
@@ -68,6 +98,20 @@ lab-up: packages venv ## start the lab and the daemon, and leave them running (s
 
 lab-down: ## end everything that lab-up started
 	$(BIN)/python -m tests.lab down
+
+deb: packages ## build the Debian package into build/
+	@rm -rf $(BUILD)/deb && mkdir -p $(BUILD)/deb/virtceph
+	@git ls-files -z | xargs -0 cp --parents -t $(BUILD)/deb/virtceph
+	@cp -r contrib/debian $(BUILD)/deb/virtceph/debian
+	@sed -e 's/@VERSION@/$(VERSION)/' -e "s/@DATE@/$$(git log -1 --format=%aD)/" \
+	  contrib/debian/changelog.in > $(BUILD)/deb/virtceph/debian/changelog
+	@cd $(BUILD)/deb/virtceph && dpkg-buildpackage -b -us -uc >../build.log 2>&1 || { tail -n 40 ../build.log; exit 1; }
+	@mv $(BUILD)/deb/virtceph_*.deb $(BUILD)/ && ls $(BUILD)/virtceph_*.deb
+
+dist: venv ## build the wheel and the source archive into dist/
+	$(BIN)/python -m pip install -q --disable-pip-version-check build
+	$(BIN)/python -m build -q --outdir dist .
+	@ls dist
 
 bench: packages venv ## measure, as ratios within one run
 	$(BIN)/python -m bench
