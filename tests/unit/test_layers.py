@@ -32,6 +32,7 @@ RANKS = {
             "httpoptions",
             "stompoptions",
             "siteoptions",
+            "tlsoptions",
             "log",
             "schema",
             "pki",
