@@ -77,13 +77,15 @@ fuzzer: $(STAMP)
 fuzz: fuzzer ## feed the wire with what nobody would send, for ten minutes
 	@for target in frames bodies parameters; do $(BIN)/python -m tests.fuzz $$target --seconds 200 || exit; done
 
+# CI gives what fails a second look: PYTEST=tests.twice.
+PYTEST ?= pytest
 test: packages venv fuzzer ## install what is needed and run every test
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m $(PYTEST) -q
 
 # What meets libvirt, QEMU and librbd most; without it the whole of tests/integration.
 TRIXIE ?= tests/integration
 test-trixie: packages venv ## run the integration tests in Debian 13, made in a folder
-	$(BIN)/python -m tests.package.release trixie $(TRIXIE)
+	$(BIN)/python -m tests.package.release trixie $(PYTEST) $(TRIXIE)
 
 fault-mutants: packages venv ## take out one protection after the other and see its test fail
 	$(BIN)/python -m tests.faults.mutate
