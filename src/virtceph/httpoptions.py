@@ -33,7 +33,10 @@ class Http:
         4 * MiB, "A larger request body is refused.", minimum=1024, maximum=GiB
     )
     max_connections: int = option(
-        256, "Connections at once; a further one is told so and closed.", minimum=1, maximum=65536
+        256,
+        "Connections at once, of the UNIX socket and of TCP each; a further one is told so and closed.",
+        minimum=1,
+        maximum=65536,
     )
     handshake_timeout_s: float = option(10.0, "How long TLS may take.", minimum=0.1, maximum=600.0)
     request_timeout_s: float = option(

@@ -173,5 +173,5 @@ def refusal(status: int, answer: bytes) -> str:
     if status == 413:
         return f"the request is too large ({said or 'see the limit in the configuration'})"
     if status == 503:
-        return f"the daemon is stopping; ask again later ({said or 'HTTP 503'})"
+        return f"the daemon cannot serve this now; ask again later ({said or 'HTTP 503'})"
     return f"the daemon answered HTTP {status} ({said or 'is this the socket of virtcephd?'})"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -19,7 +18,7 @@ from virtceph.rpc.answers import Refusal, refusal
 from virtceph.rpc.callers import Caller
 from virtceph.rpc.dispatch import Dispatcher
 from virtceph.rpc.handler import Handler, name_server
-from virtceph.rpc.httpconnection import HttpConnection, Identify
+from virtceph.rpc.httpconnection import HttpConnection, Identify, Places
 from virtceph.rpc.httppages import Pages
 from virtceph.rpc.streams import Streams
 from virtceph.rpc.tls import ServerTls, subject_of
@@ -45,7 +44,8 @@ class HttpServer:
     ) -> None:
         self._dispatcher, self._access, self._pages = dispatcher, access, pages
         self._streams, self._settings, self._tls = streams, settings, tls
-        self._connections: dict[object, HttpConnection] = {}
+        # Each transport has its own number: whoever is on the network must not keep the host's root out.
+        self._places = {kind: Places(settings.max_connections) for kind in (UNIX, TLS)}
         app = web.Application(client_max_size=settings.max_body_bytes, middlewares=[self._guarded])
         name_server(app)
         app.router.add_post("/jsonrpc", self._jsonrpc)
@@ -94,16 +94,15 @@ class HttpServer:
 
     def connections(self) -> dict[str, int]:
         """How many are open, by their transports."""
-        counts = Counter(connection.kind for connection in list(self._connections.values()))
-        return {UNIX: counts[UNIX], TLS: counts[TLS]}
+        return {kind: len(places) for kind, places in self._places.items()}
 
     # --- who is at the other end ---
 
     def _connection(self, kind: str, identify: Identify) -> HttpConnection:
-        ours = self._settings
-        limits = ours.request_timeout_s, self._connections, ours.max_connections
-        inner = Handler.of(self._runner, ours.idle_timeout_s)
-        return HttpConnection(inner, identify, *limits, kind)
+        inner = Handler.of(self._runner, self._settings.idle_timeout_s)
+        within_s, places = self._settings.request_timeout_s, self._places[kind]
+        # Who is on a UNIX socket takes a look at the host's user names, which may wait.
+        return HttpConnection(inner, identify, within_s, places, at_once=kind == TLS)
 
     def _of_unix(self, transport: asyncio.BaseTransport) -> Caller | None:
         peer = Peer.of(transport.get_extra_info("socket").fileno())
@@ -144,10 +143,10 @@ class HttpServer:
             connection.request_served()
 
     def _connection_of(self, request: web.Request) -> HttpConnection:
-        found = self._connections.get(request.protocol)
-        if found is None:  # lost meanwhile
-            raise ConnectionResetError
-        return found
+        for places in self._places.values():
+            if (found := places.of(request.protocol)) is not None:
+                return found
+        raise ConnectionResetError  # lost meanwhile
 
     async def _jsonrpc(self, asked: web.Request) -> web.Response:
         # HTTPRequestEntityTooLarge (413) comes from `read` itself.

@@ -1,4 +1,5 @@
-"""One connection of an HTTP server: who is at its other end, and how long it may take to ask."""
+"""One connection of an HTTP server: who is at its other end, whether there is room for it, and how long it
+may take to ask."""
 
 from __future__ import annotations
 
@@ -12,16 +13,56 @@ from virtceph.rpc.callers import Caller
 # How long the other end may take to read the last of what it was sent.
 _LAST_WORDS_S = 2.0
 
+# Whoever is served nothing is told so, if he asks this soon; and of so many the oldest goes. Else a few
+# hundred idle connections, of anybody's certificate, would keep everybody out.
+_UNSERVED_S, _MOST_UNSERVED = 5.0, 64
+
 # Who has connected, from the transport; None for whoever gets nothing.
 Identify = Callable[[asyncio.BaseTransport], Caller | None]
+
+
+class Places:
+    """The open connections of one transport, each by the protocol of aiohttp, from the end of its handshake
+    on until it is lost. So many are served; those that are not count apart."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._served: dict[object, HttpConnection] = {}
+        # In the order in which they came.
+        self._unserved: dict[object, HttpConnection] = {}
+
+    def __len__(self) -> int:
+        return len(self._served) + len(self._unserved)
+
+    def of(self, inner: object) -> HttpConnection | None:
+        """The connection of a protocol of aiohttp; None where it was lost."""
+        return self._served.get(inner) or self._unserved.get(inner)
+
+    def full(self) -> bool:
+        """Whether one more would be too many."""
+        return len(self._served) >= self._most
+
+    def enter(self, inner: object, connection: HttpConnection, *, served: bool) -> None:
+        """It is open."""
+        if served:
+            self._served[inner] = connection
+            return
+        if len(self._unserved) >= _MOST_UNSERVED:
+            self._unserved.pop(next(iter(self._unserved))).cut()
+        self._unserved[inner] = connection
+
+    def leave(self, inner: object) -> None:
+        """It is lost."""
+        self._served.pop(inner, None)
+        self._unserved.pop(inner, None)
 
 
 class HttpConnection(asyncio.Protocol):
     """Stands before aiohttp's own protocol, which bounds how long a connection may be idle, and not how long
     a request may take to come.
 
-    `open_ones` has it, by the protocol of aiohttp, from the end of its handshake on until it is lost.
-    `surplus`: it is one too many, and whatever it asks is refused. `gone` is set when it is lost.
+    `at_once`: who it is, is found out when it is made, so that a stranger takes nobody's place; else when it
+    asks first. `surplus`: it is one too many, and whatever it asks is refused. `gone` is set when it is lost.
     """
 
     def __init__(
@@ -29,17 +70,18 @@ class HttpConnection(asyncio.Protocol):
         inner: asyncio.Protocol,
         identify: Identify,
         request_timeout_s: float,
-        open_ones: dict[object, HttpConnection],
-        most: int,
-        kind: str = "",
+        places: Places,
+        *,
+        at_once: bool = False,
     ) -> None:
-        self.kind, self.surplus = kind, False
+        self.surplus = False
         self.gone = asyncio.Event()
         self._inner, self._identify = inner, identify
-        self._open_ones, self._most = open_ones, most
+        self._places, self._at_once = places, at_once
         self._request_timeout_s = request_timeout_s
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._unserved: asyncio.TimerHandle | None = None
         self._busy = self._known = False
         self._caller: Caller | None = None
 
@@ -69,9 +111,13 @@ class HttpConnection(asyncio.Protocol):
         """Begin."""
         # uvloop's transports are not of asyncio's class.
         self._transport = cast(asyncio.Transport, transport)
-        self.surplus = len(self._open_ones) >= self._most
-        self._open_ones[self._inner] = self
+        stranger = self._at_once and self.caller() is None
+        self.surplus = not stranger and self._places.full()
+        served = not (stranger or self.surplus)
+        self._places.enter(self._inner, self, served=served)
         self._inner.connection_made(transport)
+        if not served:
+            self._unserved = asyncio.get_running_loop().call_later(_UNSERVED_S, self.cut)
 
     def data_received(self, data: bytes) -> None:
         """Something of a request came."""
@@ -95,8 +141,10 @@ class HttpConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Forget it."""
         self._stop_timer()
+        if self._unserved is not None:
+            self._unserved.cancel()
         self.gone.set()
-        self._open_ones.pop(self._inner, None)
+        self._places.leave(self._inner)
         self._inner.connection_lost(error)
 
     def _stop_timer(self) -> None:

@@ -12,7 +12,7 @@ from virtceph.rpc.accepting import Acceptor
 from virtceph.rpc.answers import refusal
 from virtceph.rpc.callers import Caller
 from virtceph.rpc.handler import Handler, name_server
-from virtceph.rpc.httpconnection import HttpConnection
+from virtceph.rpc.httpconnection import HttpConnection, Places
 from virtceph.rpc.httppages import Page
 
 _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -31,7 +31,7 @@ class MetricsPort:
         name_server(app)
         app.router.add_get("/metrics", page)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        self._connections: dict[object, HttpConnection] = {}
+        self._places = Places(_MOST_CONNECTIONS)
         self._acceptor = Acceptor(
             lambda _address: self._connection(),
             tls=None,
@@ -52,15 +52,15 @@ class MetricsPort:
 
     def connections(self) -> int:
         """How many are open."""
-        return len(self._connections)
+        return len(self._places)
 
     def _connection(self) -> HttpConnection:
-        limits = _REQUEST_S, self._connections, _MOST_CONNECTIONS
-        return HttpConnection(Handler.of(self._runner, _IDLE_S), _nobody, *limits)
+        inner = Handler.of(self._runner, _IDLE_S)
+        return HttpConnection(inner, _nobody, _REQUEST_S, self._places)
 
     @web.middleware
     async def _guarded(self, request: web.Request, handler: _Answer) -> web.StreamResponse:
-        connection = self._connections.get(request.protocol)
+        connection = self._places.of(request.protocol)
         if connection is None:  # lost meanwhile
             raise ConnectionResetError
         connection.request_came()

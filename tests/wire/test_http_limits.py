@@ -1,0 +1,173 @@
+"""HTTP on both of its transports at once: nobody on the one takes what the other needs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from tests.fakes.http_site import HttpSite
+from tests.lab.pki import Authority, Credentials
+from tests.wire.serving import client_tls
+from virtceph import config
+from virtceph.rpc.access import Access
+from virtceph.rpc.callers import Caller
+from virtceph.rpc.listening import open_tcp
+from virtceph.rpc.tls import ServerTls, TlsFiles
+from virtceph.rpc.unixsocket import open_socket
+
+ASK = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Echo:
+    """As the dispatcher: answers what was asked."""
+
+    async def handle(self, body: bytes, _caller: Caller) -> bytes:
+        return body
+
+
+class Site:
+    """A server on a UNIX socket and on a TCP port, and its clients."""
+
+    def __init__(self, site: HttpSite, path: Path, port: int) -> None:
+        self.server, self._path, self._port = site.server, path, port
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def unix(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_unix_connection(self._path)
+        self._writers.append(writer)
+        return reader, writer
+
+    async def https(
+        self, who: Credentials, *, entered: bool = True
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        tls, before = client_tls(who), self.server.connections()["https"]
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port, ssl=tls)
+        self._writers.append(writer)
+        # The client's handshake is done first.
+        if entered:
+            await self.until("https", before + 1)
+        return reader, writer
+
+    async def until(self, kind: str, count: int) -> None:
+        """Wait until so many connections of a kind are open."""
+        while self.server.connections()[kind] != count:
+            await asyncio.sleep(0.01)
+
+    def leave(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    # pytest's own folders may be longer than the 107 bytes of a socket's path.
+    made = Path(tempfile.mkdtemp(prefix="vc-"))
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture(scope="module")
+def known(folder: Path) -> dict[str, Credentials]:
+    authority = Authority()
+    issued = {}
+    for name in ("host", "admin", "stranger"):
+        (folder / name).mkdir()
+        issued[name] = authority.issue(folder / name, name)
+    return issued
+
+
+@pytest.fixture
+def serve(folder: Path, known: dict[str, Credentials]) -> Callable[..., None]:
+    """Runs a scenario against a server with some options of [http]."""
+
+    def run(scenario: Callable[[Site], Awaitable[None]], **http: Any) -> None:
+        me = {"admins": ["cert:CN=admin", f"user:{os.getuid()}"]}
+        access = Access(config.parse({"access": me}).access)
+
+        async def served() -> None:
+            tls = ServerTls(TlsFiles("http", **known["host"].options()))
+            site = HttpSite(Echo(), access, tls=tls, **http)
+            listener = open_tcp("127.0.0.1", 0, "http.address")
+            path = folder / "s"
+            unix = open_socket(path, "no-such-group")
+            await site.start([unix], [listener])
+            clients = Site(site, path, listener.getsockname()[1])
+            try:
+                async with asyncio.timeout(30):
+                    await scenario(clients)
+            finally:
+                clients.leave()
+                await site.close()
+                path.unlink()
+
+        uvloop.run(served())
+
+    return run
+
+
+async def status(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> int:
+    reader, writer = connection
+    writer.write(ASK)
+    head = await reader.readuntil(b"\r\n\r\n")
+    await reader.readuntil(b"}")
+    return int(head.split()[1])
+
+
+@pytest.mark.parametrize("who", ["stranger", "admin"])
+def test_connections_over_the_network_keep_nobody_from_the_hosts_own_socket(
+    serve: Callable[..., None], known: dict[str, Credentials], who: str
+) -> None:
+    async def scenario(site: Site) -> None:
+        for _ in range(4):
+            await site.https(known[who])
+        assert await status(await site.unix()) == 200
+
+    serve(scenario, max_connections=3)
+
+
+def test_connections_of_strangers_keep_no_caller_out(
+    serve: Callable[..., None], known: dict[str, Credentials]
+) -> None:
+    async def scenario(site: Site) -> None:
+        idle = [await site.https(known["stranger"]) for _ in range(4)]
+        assert await status(await site.https(known["admin"])) == 200
+        assert await status(idle[0]) == 403
+
+    serve(scenario, max_connections=3)
+
+
+def test_whoever_is_served_nothing_and_asks_nothing_is_cut_soon(
+    serve: Callable[..., None], known: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("virtceph.rpc.httpconnection._UNSERVED_S", 1.0)
+
+    async def scenario(site: Site) -> None:
+        caller = await site.https(known["admin"])
+        await site.https(known["admin"])  # one too many
+        await site.https(known["stranger"])
+        await site.until("https", 1)
+        assert await status(caller) == 200
+
+    serve(scenario, max_connections=1)
+
+
+def test_of_many_who_are_served_nothing_the_oldest_goes(
+    serve: Callable[..., None], known: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("virtceph.rpc.httpconnection._MOST_UNSERVED", 2)
+
+    async def scenario(site: Site) -> None:
+        first, second = [await site.https(known["stranger"]) for _ in range(2)]
+        third = await site.https(known["stranger"], entered=False)
+        assert await first[0].read() == b""
+        assert [await status(one) for one in (second, third)] == [403, 403]
+
+    serve(scenario)
