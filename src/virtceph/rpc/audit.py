@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,13 +58,17 @@ def _short(arguments: Mapping[str, Any]) -> Any:
 
 
 class AuditTrail:
-    """Writes to the log, under the name `virtceph.audit`, or to a file, of whose verbs from a level on."""
+    """Writes to the log, under the name `virtceph.audit`, or to a file, of whose verbs from a level on. Used
+    from any thread."""
 
     def __init__(self, path: str, least: str) -> None:
         self._least = LEVELS.index(least)
         self._path = Path(path) if path else None
         self._fd: int | None = None
         self._inode = 0
+        # Else one thread closes the file that logrotate moved away while another is about to write to it, and
+        # its line goes to whatever has that number next.
+        self._lock = threading.Lock()
         # How many lines could not be written to the file.
         self.failures = 0
 
@@ -78,10 +83,11 @@ class AuditTrail:
             logging.getLogger("virtceph.audit").info("%s", line)
             return
         try:
-            # In one write, so that lines of several threads do not mix.
-            os.write(self._open(self._path), line.encode() + b"\n")
+            with self._lock:
+                _write_all(self._open(self._path), line.encode() + b"\n")
         except OSError as error:
-            self.failures += 1
+            with self._lock:
+                self.failures += 1
             log.error("audit trail not written %s", facts(path=self._path, reason=error.strerror))
             logging.getLogger("virtceph.audit").info("%s", line)
 
@@ -97,3 +103,9 @@ class AuditTrail:
             if old is not None:
                 os.close(old)
         return self._fd
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    """A disk that becomes full takes the beginning first, and says so the second time."""
+    while data:
+        data = data[os.write(fd, data) :]
