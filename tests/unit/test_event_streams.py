@@ -7,6 +7,7 @@ import json
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,31 @@ def test_a_stream_on_which_nothing_happens_says_that_it_is_alive_and_where_it_is
     serve(folder, scenario, keepalive_s=0.1)
 
 
+def test_a_stream_that_hears_of_nothing_else_that_happens_says_that_it_is_alive(
+    folder: Path,
+) -> None:
+    async def scenario(site: HttpSite, path: Path) -> None:
+        async def tell_others() -> None:
+            number = 0
+            while True:
+                tell(site, number := number + 1)
+                await asyncio.sleep(0.1)
+
+        reader = await Reader(path, "?types=daemon_stopping").begin()
+        await reader.block()
+        others = asyncio.create_task(tell_others())
+        began_s = time.monotonic()
+        blocks = [await reader.block() for _ in range(4)]
+        others.cancel()
+        # Once for each time that has passed, not for each thing that happened.
+        assert 0.75 < time.monotonic() - began_s < 2.0
+        places = [int(block["id"].rpartition("-")[2]) for block in blocks if block]
+        assert places == sorted(set(places))
+        assert places[-1] > 5
+
+    serve(folder, scenario, keepalive_s=0.2)
+
+
 def test_a_slow_reader_is_told_what_it_lost_and_goes_on(folder: Path) -> None:
     async def scenario(site: HttpSite, path: Path) -> None:
         reader = await Reader(path, "").begin()
@@ -277,7 +303,8 @@ def test_a_reader_that_takes_nothing_is_cut_off_and_holds_no_memory(folder: Path
 
 
 def transports(site: HttpSite) -> list[asyncio.Transport]:
-    found = [connection._transport for connection in site.server._connections.values()]
+    served = site.server._places["unix"]._served
+    found = [connection._transport for connection in served.values()]
     return [transport for transport in found if transport is not None]
 
 

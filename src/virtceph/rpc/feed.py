@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
 from virtceph.host.events import Events, Kept, Loss
@@ -54,10 +54,11 @@ class Feed:
         fresh.set()
 
     async def read(
-        self, behind: int, loss: Loss | None, pause_s: float, *, follow: bool = True
+        self, behind: int, loss: Loss | None, pause_s: Callable[[], float], *, follow: bool = True
     ) -> AsyncIterator[News]:
-        """Everything behind a number, as it comes; every `pause_s` without anything also nothing. A loss is
-        told as an event. Ends with the feed, or, unless it is to `follow`, with what is there."""
+        """Everything behind a number, as it comes; and nothing, when nothing comes for the time that
+        `pause_s` says at each wait. A loss is told as an event. Ends with the feed, or, unless it is to
+        `follow`, with what is there."""
         while True:
             fresh = self._fresh
             found, lost = self.events.after(behind, _AT_ONCE)
@@ -71,7 +72,7 @@ class Feed:
                 yield News(found, behind)
             elif self.closing or not follow:
                 return
-            elif not await _within(fresh, pause_s):
+            elif not await _within(fresh, pause_s()):
                 yield News([], behind)
 
 

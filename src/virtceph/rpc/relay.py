@@ -30,7 +30,7 @@ class Relay:
     async def run(self) -> None:
         """Publish everything from now on, until the feed ends."""
         begin = self._feed.events.newest
-        async for news in self._feed.read(begin, None, _HOUR_S):
+        async for news in self._feed.read(begin, None, lambda: _HOUR_S):
             for kept in news.events:
                 for method, params in self._notices(kept):
                     self._publish(method, params, kept.level)

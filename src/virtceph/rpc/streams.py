@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable
 
 from aiohttp import web
@@ -83,14 +84,18 @@ class Streams:
             begin = _RETRY if loss is not None else _RETRY + _at(events.cursor(behind))
             if not await self._write(response, begin + b"\n"):
                 return False
-            pause_s = self._settings.keepalive_s
-            async for news in self._feed.read(behind, loss, pause_s, follow=follow):
+            pause = _Pause(self._settings.keepalive_s)
+            async for news in self._feed.read(behind, loss, pause.left_s, follow=follow):
                 heard = [k for k in news.events if caller.may(k.level) and k.name in types]
-                # Else who waits for what is rare would come back with a cursor long forgotten.
-                quiet = b"" if heard or news.events else _at(events.cursor(news.upto)) + b":\n\n"
+                if not heard and news.events and pause.left_s() > 0:
+                    continue
+                # Else who waits for what is rare would come back with a cursor long forgotten, and would not
+                # know whether the stream lives while other things happen.
+                quiet = b"" if heard else _at(events.cursor(news.upto)) + b":\n\n"
                 for chunk in _chunks(events.run, heard, quiet):
                     if not await self._write(response, chunk):
                         return False
+                pause.begin()
         except ConnectionError:
             pass
         return True
@@ -128,6 +133,22 @@ class Streams:
         if odd := sorted(wanted - self._names):
             raise Refusal(400, f"types: there is no event {odd[0][:64]!r}")
         return wanted | {EventsLost.name}
+
+
+class _Pause:
+    """For how long a reader was told nothing."""
+
+    def __init__(self, longest_s: float) -> None:
+        self._longest_s = longest_s
+        self.begin()
+
+    def begin(self) -> None:
+        """He was told something."""
+        self._end_s = time.monotonic() + self._longest_s
+
+    def left_s(self) -> float:
+        """When he has to be told something again."""
+        return max(0.0, self._end_s - time.monotonic())
 
 
 def _follow(asked: web.Request) -> bool:
