@@ -9,6 +9,8 @@ from typing import Any
 
 from virtceph import request
 
+# The name of the audit trail where it goes to the log.
+AUDIT = "virtceph.audit"
 # sd-daemon(3): the priority prefixes journald reads from stderr.
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
 
@@ -38,6 +40,8 @@ def set_up(level: str, target: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    # Who logs only what goes wrong still wants to know who did it.
+    logging.getLogger(AUDIT).setLevel(logging.INFO)
     # Libraries speak up when something is wrong; their debug lines could quote a request body.
     for library in ("aiohttp", "asyncio", "jsonrpcserver"):
         logging.getLogger(library).setLevel(logging.WARNING)

@@ -8,12 +8,15 @@ from collections.abc import Iterator
 import pytest
 
 from virtceph import log, request
+from virtceph.rpc.audit import Asked, AuditTrail
+from virtceph.rpc.callers import Caller
 from virtceph.sensitive import Sensitive
 
 
 @pytest.fixture(autouse=True)
 def logging_restored() -> Iterator[None]:
-    every = [logging.getLogger(name) for name in (None, "aiohttp", "asyncio", "jsonrpcserver")]
+    names = (None, "aiohttp", "asyncio", "jsonrpcserver", log.AUDIT)
+    every = [logging.getLogger(name) for name in names]
     handlers, levels = every[0].handlers, [one.level for one in every]
     yield
     every[0].handlers = handlers
@@ -75,3 +78,13 @@ def test_libraries_speak_up_only_when_something_is_wrong(
     logging.getLogger("jsonrpcserver").info("a request body")
     logging.getLogger("virtceph.x").debug("ours")
     assert capsys.readouterr().err == "<7>[-] virtceph.x: ours\n"
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+def test_the_audit_trail_is_told_at_every_level_of_the_log(
+    capsys: pytest.CaptureFixture[str], level: str
+) -> None:
+    log.set_up(level, "journal")
+    caller = Caller("unix:alice", "admin", "pid 7")
+    AuditTrail("", "monitor").tell(Asked(caller, "Host.ping2", "monitor", "1", {}, "ok", 0.1))
+    assert capsys.readouterr().err.startswith("<6>[-] virtceph.audit: {")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from virtceph.log import facts
+from virtceph.log import AUDIT, facts
 from virtceph.rpc.callers import Caller
 from virtceph.schema.spec import LEVELS
 
@@ -80,7 +80,7 @@ class AuditTrail:
         """Write one line. Blocks on the disk, where the trail is a file; what fails there is logged."""
         line = asked.line()
         if self._path is None:
-            logging.getLogger("virtceph.audit").info("%s", line)
+            logging.getLogger(AUDIT).info("%s", line)
             return
         try:
             with self._lock:
@@ -89,7 +89,7 @@ class AuditTrail:
             with self._lock:
                 self.failures += 1
             log.error("audit trail not written %s", facts(path=self._path, reason=error.strerror))
-            logging.getLogger("virtceph.audit").info("%s", line)
+            logging.getLogger(AUDIT).info("%s", line)
 
     def _open(self, path: Path) -> int:
         """The file, opened again when logrotate has moved it away."""
