@@ -113,9 +113,12 @@ def test_what_is_half_in_the_trash_is_restored_under_another_name(site: Site, ha
 def test_what_is_half_in_the_trash_is_purged_unless_it_has_its_name(site: Site, half: Half) -> None:
     if half.stage == "entered":
         # It may have been used by its name ever since.
+        site.volume("createSnapshot", half.name, snapshotName="kept")
         assert error_of(purge, site, id=half.id, force=True).name == "VolumeNotDeletable"
         assert [kept["id"] for kept in purge(site)["kept"]] == [half.id]
         assert site.volume("getInfo", half.name)["id"] == half.id
+        assert [s["snapshotName"] for s in site.volume("listSnapshots", half.name)] == ["kept"]
+        site.volume("deleteSnapshot", half.name, snapshotName="kept")
         return
     assert purge(site, id=half.id) == {"purged": [half.id], "kept": []}
     assert (in_trash(site), half.name in rbd_cli(site.ceph, "ls", POOL)) == ([], False)

@@ -72,11 +72,12 @@ def purge(
             snapshots = [state_of(images.cluster, image, snap) for snap in image.list_snaps()]
             own = [s.id for s in snapshots if s.kind == "user" and not s.protected]
             _require_removable(images, image, name, snapshots, own if with_snapshots else [])
+    # Before anything is removed: what still has its name keeps all that it has.
+    end_half_moving(images, entry_id)
     if own:
         with _opened(images, entry_id, read_only=False) as image:
             if image is not None:
                 clear(images, image, name, own)
-    end_half_moving(images, entry_id)
     # Nobody has it open; so it is its entry that is busy. A restore that failed may leave it so.
     reason = "it is being restored or removed just now; if by nobody, restore it and begin anew"
     missing, busy = NotInTrash(entry_id), VolumeNotDeletable(name, reason)
