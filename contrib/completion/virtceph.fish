@@ -145,6 +145,7 @@ complete -c virtceph -n '__virtceph_after VM pruneConsistentSnapshots' -a 'keepD
 complete -c virtceph -n '__virtceph_after VM pruneConsistentSnapshots' -a 'keepWeekly='
 complete -c virtceph -n '__virtceph_after VM pruneConsistentSnapshots' -a 'keepMonthly='
 complete -c virtceph -n '__virtceph_after VM pruneConsistentSnapshots' -a 'namePrefix='
+complete -c virtceph -n '__virtceph_after VM pruneConsistentSnapshots' -a 'label='
 complete -c virtceph -n '__virtceph_after VM pruneConsistentSnapshots' -a '"dryRun=true" "dryRun=false"'
 complete -c virtceph -n '__virtceph_after VM' -a restoreConsistentSnapshot -d "Restore a set of snapshots, as a job."
 complete -c virtceph -n '__virtceph_after VM restoreConsistentSnapshot' -a '(__virtceph_ask vmID name Host getVMList)'

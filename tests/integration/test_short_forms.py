@@ -81,14 +81,18 @@ def test_a_snapshot_is_one_word_and_rbd_sees_it_on_every_disk(
 
 
 def test_retention_leaves_other_labels_alone(site: Site, short: Short, kept: Guest) -> None:
-    assert short("snapshot", kept.name, "--name", "before-upgrade").returncode == 0
+    theirs = ["before-upgrade", "daily-before-upgrade"]
+    for name in theirs:
+        assert short("snapshot", kept.name, "--name", name).returncode == 0
+    assert short("snapshot", kept.name, "--label", "daily-db").returncode == 0
+    theirs.append(names(site, kept)[-1])
     made = []
     for _ in range(3):
         assert short("snapshot", kept.name, "--label", "daily", "--keep", "2").returncode == 0
         made.append(names(site, kept)[-1])
         # Names are of one second.
         time.sleep(1.1)
-    assert names(site, kept) == ["before-upgrade", *made[1:]]
+    assert names(site, kept) == [*theirs, *made[1:]]
 
 
 def test_a_snapshot_that_is_only_crash_consistent_ends_with_3_unless_it_is_allowed(

@@ -137,7 +137,7 @@ def test_what_is_kept_goes_by_the_label(site: Site) -> None:
     assert site.sent(PRUNE) == [
         {
             "vmID": WEB,
-            "namePrefix": "d-",
+            "label": "d",
             "keepLast": 2,
             "keepDaily": 7,
             "keepWeekly": 4,

@@ -585,6 +585,15 @@ def test_pruning_by_a_prefix_leaves_what_somebody_else_made(host: Host) -> None:
     assert list(host.images["web-root"]) == ["before-upgrade", "daily-3"]
 
 
+def test_pruning_by_a_label_leaves_what_only_begins_with_it(host: Host) -> None:
+    theirs = ["daily-before-upgrade", "daily-db-20261124-030000", "daily-20261124-030000-b"]
+    for name in (*theirs, "daily-20261124-030000", "daily-20261125-030000"):
+        host.make(name)
+    pruned = host.sets.prune(VM, Keep(last=1), label="daily", dry_run=False)
+    assert (pruned.kept, pruned.deleted) == (["daily-20261125-030000"], ["daily-20261124-030000"])
+    assert list(host.images["web-root"]) == [*theirs, "daily-20261125-030000"]
+
+
 def test_pruning_without_a_wish_deletes_nothing(host: Host) -> None:
     host.make()
     with pytest.raises(errors.InvalidParameter):

@@ -137,9 +137,10 @@ class _Round:
 
     def __init__(self, contract: Contract, asked: argparse.Namespace) -> None:
         self._contract, self._asked = contract, asked
-        self._label = f"{asked.label or 'snap'}-"
+        self._label = asked.label or "snap"
+        # The daemon knows a label's sets by a moment written like this.
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-        self._name = asked.name or f"{self._label}{stamp}"
+        self._name = asked.name or f"{self._label}-{stamp}"
         self._allows_crash = asked.allow_crash or asked.freeze == "no"
         self._freeze = asked.freeze or ("preferred" if asked.allow_crash else "required")
         self._answers: list[dict[str, Any]] = []
@@ -188,7 +189,7 @@ class _Round:
         keeping = _keeping(self._asked)
         if not keeping:
             return
-        params = {"vmID": vm["vmId"], "namePrefix": self._label, **keeping}
+        params = {"vmID": vm["vmId"], "label": self._label, **keeping}
         with daemon(self._asked) as client:
             pruned = client.request("VM.pruneConsistentSnapshots", params)
         self._answers[-1]["pruned"] = pruned

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,8 @@ class Keep:
             raise errors.InvalidParameter("keepLast", expected)
 
 
+_MOMENT = re.compile(r"-[0-9]{8}-[0-9]{6}")
+
 _Bucket = Callable[[datetime.datetime], object]
 _BUCKETS: dict[str, _Bucket] = {
     "daily": lambda moment: moment.date(),
@@ -56,3 +59,8 @@ def choose(created_at_s: Sequence[float], keep: Keep) -> set[int]:
             newest.setdefault(bucket_of(moment), place)
         kept.update(list(newest.values())[:wanted])
     return kept
+
+
+def is_of_label(name: str, label: str | None) -> bool:
+    """Whether a set is called by a label and a moment, as `daily-20261124-030000`; any is of None."""
+    return label is None or (name.startswith(label) and bool(_MOMENT.fullmatch(name[len(label) :])))

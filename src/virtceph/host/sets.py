@@ -19,7 +19,7 @@ from virtceph.host.leases import Leases
 from virtceph.host.making import Maker, Making
 from virtceph.host.pauses import Pauses
 from virtceph.host.restoring import Restorer, RestoreRequest, RestoreResult
-from virtceph.host.retention import Keep, Pruned, choose
+from virtceph.host.retention import Keep, Pruned, choose, is_of_label
 from virtceph.host.setnotes import FoundSet, SetDisk, SetNote, SetNotes, SnapshotSet
 from virtceph.host.setremoval import of_name, prune_sets, remove_set
 from virtceph.host.snapshottold import SnapshotTold
@@ -126,8 +126,17 @@ class SnapshotSets:
         self._jobs.start(job, lambda _job: self._delete(asked, domain))
         return job_id
 
-    def prune(self, vm_id: UUID, keep: Keep, name_prefix: str = "", *, dry_run: bool) -> Pruned:
-        """Remove the complete sets that `keep` does not keep, of those whose names begin so. Blocks.
+    def prune(
+        self,
+        vm_id: UUID,
+        keep: Keep,
+        name_prefix: str = "",
+        label: str | None = None,
+        *,
+        dry_run: bool,
+    ) -> Pruned:
+        """Remove the complete sets that `keep` does not keep, of those whose names begin so and that are
+        called by the label and a moment. Blocks.
 
         Raises:
             InvalidParameter, NoSuchVM, LibvirtUnavailable, CephUnavailable, CephPermissionDenied
@@ -138,7 +147,9 @@ class SnapshotSets:
         complete = [
             one
             for one in found
-            if not one.missing and one.note.snapshot_name.startswith(name_prefix)
+            if not one.missing
+            and one.note.snapshot_name.startswith(name_prefix)
+            and is_of_label(one.note.snapshot_name, label)
         ]
         keeping = choose([one.note.created_at_s for one in complete], keep)
         gone = [one for index, one in enumerate(complete) if index not in keeping]

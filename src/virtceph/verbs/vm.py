@@ -159,6 +159,7 @@ def prune_consistent_snapshots(
     keep_weekly: int | None,
     keep_monthly: int | None,
     name_prefix: str | None,
+    label: str | None,
     dry_run: bool,
 ) -> Pruned:
     """Delete the sets that are not to be kept. Blocks. Source: rbd_snap_remove, in worker processes.
@@ -168,7 +169,7 @@ def prune_consistent_snapshots(
         PruneFailed: some could not be deleted; the others are.
     """
     keep = Keep(keep_last, keep_daily, keep_weekly, keep_monthly)
-    return host.sets.prune(vm_id, keep, name_prefix or "", dry_run=dry_run)
+    return host.sets.prune(vm_id, keep, name_prefix or "", label, dry_run=dry_run)
 
 
 @verb("VM.restoreConsistentSnapshot")
