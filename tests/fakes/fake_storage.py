@@ -15,6 +15,7 @@ from uuid import UUID
 from tests.fakes.fake_events import heard
 from virtceph import errors
 from virtceph.ceph.groups import Members
+from virtceph.ceph.monitors import PoolLimits
 from virtceph.ceph.snapshotlist import Snapshot
 from virtceph.ceph.spec import PoolSpec
 from virtceph.ceph.workers import Call, Outcome
@@ -280,6 +281,10 @@ class FakeStorageDomain:
         )
     )
     monitors_answer: bool = True
+    quotas: dict[str, PoolLimits] = field(default_factory=dict)
+
+    def limits(self) -> dict[str, PoolLimits]:
+        return self.quotas
 
     def require_monitors(self) -> None:
         if not self.monitors_answer:

@@ -652,6 +652,9 @@ def test_a_full_pool_is_told_at_once_and_can_be_emptied(site: Site, full_pool: U
     assert time.monotonic() - began_s < 5
     error = error_of(site.call, "Volume.create", **{**changes["create"], "size": 8 << 20})
     assert (error.code, error.data["field"]) == (91, "size")
+    error = error_of(site.call, "Volume.extendSize", **filled, newSize=128 << 20)
+    assert (error.code, error.data["field"]) == (91, "newSize")
+    assert site.call("Volume.getInfo", **filled)["size"] == 64 << 20
     assert [v["volumeName"] for v in site.call("Volume.list", **domain)] == ["filled"]
     site.call("Volume.setQos", **filled, qos={"iops": 5})
     assert site.call("Volume.deleteSnapshot", **filled, snapshotName="s") is True

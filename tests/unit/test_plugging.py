@@ -16,6 +16,7 @@ from tests.fakes.fake_storage import STORAGE_DOMAIN, FakeStorageDomains
 from tests.fakes.snapshot_host import SnapshotHost
 from virtceph import errors
 from virtceph.ceph.imageinfo import ImageInfo, Watch
+from virtceph.ceph.monitors import PoolLimits
 from virtceph.ceph.spec import PoolSpec
 from virtceph.host.diskasking import (
     HotplugParams,
@@ -369,6 +370,22 @@ def test_a_volume_that_nobody_has_open_needs_no_libvirt(site: Site) -> None:
     told = site.extending.extend_volume(STORAGE_DOMAIN, "web-data", 2 * GiB)
     assert (told.size_bytes, told.vms, told.unaware) == (2 * GiB, [], [])
     assert worker.calls[0].arguments == {"name": "web-data", "size_bytes": 2 * GiB}
+
+
+@pytest.mark.parametrize("data_pool", [None, "fast"])
+def test_nothing_grows_beyond_the_quota_of_the_pool_of_its_data(
+    sized: Site, data_pool: str | None
+) -> None:
+    sized.info = dataclasses.replace(INFO, data_pool=data_pool)
+    sized.storage.one.quotas = {data_pool or "vms": PoolLimits(GiB, full=False)}
+    for extend in (
+        lambda: sized.extending.extend_volume(STORAGE_DOMAIN, "web-root", 2 * GiB),
+        lambda: sized.extending.extend_disk(VM, "vda", None, 2 * GiB),
+    ):
+        with pytest.raises(errors.InvalidParameter) as caught:
+            extend()
+        assert caught.value.field == "newSize"
+    assert sized.calls.calls == []
 
 
 def test_a_volume_of_a_vm_here_is_extended_through_it(sized: Site) -> None:

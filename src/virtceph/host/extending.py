@@ -16,6 +16,7 @@ from virtceph.events import DiskExtended
 from virtceph.host.diskasking import is_volume
 from virtceph.host.diskchanges import Change, DiskChanges, Key, qemu_of
 from virtceph.host.events import Tell, untold
+from virtceph.host.layout import require_within_quota
 from virtceph.host.storage import StorageDomain, StorageDomains
 from virtceph.log import facts
 from virtceph.schema import wire
@@ -102,7 +103,7 @@ class Extending:
         volume = found.rbd.image
         with self._changing(domain, volume, [vm_id]) as change:
             with _ceph_told(vm_id, found.target):
-                _require_larger(domain, volume, size_bytes)
+                _require_room(domain, _require_larger(domain, volume, size_bytes), size_bytes)
             if self._resize(change, domain, volume, (vm_id, found.target), size_bytes):
                 domain.changed("extended", volume, size_bytes=size_bytes)
         return size
@@ -122,6 +123,7 @@ class Extending:
             raise errors.InvalidParameter("newSize", _SIZE)
         domain = self._storage.get(storage_domain_id)
         now = _require_larger(domain, volume, size_bytes)
+        _require_room(domain, now, size_bytes)
         # Who does not have it open needs not be told.
         users = self._users(domain, volume) if now.watchers else []
         with self._changing(domain, volume, [vm_id for vm_id, _ in users]) as change:
@@ -216,6 +218,13 @@ def _require_larger(domain: StorageDomain, volume: str, size_bytes: int) -> Imag
     if size_bytes < info.size_bytes:
         raise errors.WouldShrink(volume, info.size_bytes, size_bytes)
     return info
+
+
+def _require_room(domain: StorageDomain, now: ImageInfo, size_bytes: int) -> None:
+    """Return if the pool could hold an image that is to become larger. Raises InvalidParameter."""
+    if size_bytes > now.size_bytes:
+        pool = now.data_pool or domain.pool.pool
+        require_within_quota(size_bytes, pool, domain.limits(), "newSize")
 
 
 def _size(size: object) -> int:

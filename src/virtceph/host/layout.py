@@ -38,11 +38,13 @@ def require_whole_sectors(size_bytes: int) -> None:
         raise InvalidParameter("size", f"a multiple of {SECTOR_BYTES} bytes, a disk's sector")
 
 
-def require_within_quota(size_bytes: int, pool: str, limits: dict[str, PoolLimits]) -> None:
-    """Return if the pool could hold the image if it had nothing else. Raises InvalidParameter."""
+def require_within_quota(
+    size_bytes: int, pool: str, limits: dict[str, PoolLimits], field: str = "size"
+) -> None:
+    """Return if the pool could hold the image if it had nothing else. Raises InvalidParameter of `field`."""
     quota_bytes = limits[pool].quota_bytes if pool in limits else None
     if quota_bytes is not None and size_bytes > quota_bytes:
-        raise InvalidParameter("size", f"at most {quota_bytes} bytes, the quota of the pool {pool}")
+        raise InvalidParameter(field, f"at most {quota_bytes} bytes, the quota of the pool {pool}")
 
 
 def require_qos(qos: Qos) -> None:
