@@ -15,6 +15,8 @@ from tests.fakes import seen_host as seen
 from virtceph.ceph.cluster import Caps
 from virtceph.ceph.monmap import Monitor
 from virtceph.cli.doctor import exit_code, shown
+from virtceph.config import parse
+from virtceph.configured import configured_domains
 from virtceph.doctor.catalogue import CATALOGUE, Severity
 from virtceph.doctor.page import doctor_page
 from virtceph.doctor.report import report
@@ -22,6 +24,7 @@ from virtceph.doctor.seen import AdminSeen, AgentSeen, ClusterSeen, HostSeen, Ke
 from virtceph.doctor.suggest import suggestion
 from virtceph.errors import CephPermissionDenied, CephUnavailable, KeyRejected, LibvirtUnavailable
 from virtceph.errors import NoSuchPool as NoSuchPoolError
+from virtceph.schema import load_contract
 from virtceph.virt.agent import FileSystem
 from virtceph.virt.xml import Disk
 
@@ -249,6 +252,20 @@ def test_the_suggestion_is_toml_with_the_monitors_that_there_are_now() -> None:
     assert len({d["uuid"] for d in found["storage_domain"]}) == 3
     assert "# Left out: raw vda" in text
     assert suggestion(seen.host(vms=vms, monitors=WITH_GONE)) == text
+
+
+def test_a_suggestion_is_a_configuration_that_the_daemon_takes() -> None:
+    vms = (
+        seen.vm(accesses=(seen.access(), seen.access("vdb", pool="fast"))),
+        # The same secret by its usage, and disks that leave the monitors to ceph.conf.
+        seen.vm("db01", accesses=(seen.access(secret="ovirt/web"),)),
+        seen.vm("far", accesses=(seen.access(secret=UUID(int=7), monitors=(), pool="p\n[x]"),)),
+    )
+    text = suggestion(seen.host(vms=vms))
+    settings = parse(tomllib.loads(text))
+    domains = configured_domains(settings, load_contract())
+    assert [domain.pool for domain in domains] == ["rbd", "fast"]
+    assert "# Left out: the pool" in text
 
 
 def test_the_json_has_what_the_page_describes() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from uuid import UUID, uuid5
 
 from virtceph.config import Secrets
@@ -17,6 +16,8 @@ from virtceph.doctor.words import several
 KEY_FOLDER = "/etc/virtceph"
 # What is no part of a file's name, or of a usage.
 _NO_NAME = re.compile(r"[^A-Za-z0-9._-]")
+# A secret, and a pool and namespace that are reached with it.
+Place = tuple[UUID, str, str]
 # The same host is given the same ids whenever it asks.
 _NAMESPACE = UUID("6c1e3a4e-7f0b-5d9a-8d57-5a1c0b6f2e11")
 _HEAD = """\
@@ -26,9 +27,11 @@ _HEAD = """\
 
 
 def suggestion(host: HostSeen) -> str:
-    """The TOML. Disks without a user, or whose secret is named by its usage only, are told as comments."""
+    """The TOML. Disks without a user, without a secret that is there or without known monitors are told as
+    comments."""
     blocks = [_HEAD]
     secrets: dict[UUID, str] = {}
+    domains: dict[Place, str] = {}
     for login, using in host.logins().items():
         uuid, user = _uuid(host, login), login[1]
         if uuid is None or not user:
@@ -40,7 +43,10 @@ def suggestion(host: HostSeen) -> str:
         if uuid not in secrets:
             secrets[uuid] = user
             blocks.append(_secret(uuid, user, list(secrets.values())))
-        blocks += _domains(host, login, uuid, user)
+        # One secret that is named in two ways makes two logins of one.
+        found = _domains(host, login, uuid, user)
+        blocks += [text for place, text in found.items() if place not in domains]
+        domains |= found
     return "\n".join(blocks)
 
 
@@ -71,13 +77,15 @@ def _uuid(host: HostSeen, login: Login) -> UUID | None:
     return login[0] if isinstance(login[0], UUID) else None
 
 
-def _domains(host: HostSeen, login: Login, uuid: UUID, user: str) -> Iterator[str]:
+def _domains(host: HostSeen, login: Login, uuid: UUID, user: str) -> dict[Place, str]:
+    """The tables of the pools that a login reaches."""
     using = host.logins()[login]
     appraisal = appraisal_of(host, login)
     named = dict.fromkeys(a for _, access in using for a in access.source.monitors)
     monitors = list(named) if appraisal is None else addresses_for_qemu(appraisal.monitors)
     cluster = ",".join(sorted(named)) if appraisal is None else str(appraisal.fsid)
     pools = dict.fromkeys((a.source.pool, a.source.namespace) for _, a in using)
+    found = {}
     for pool, namespace in pools:
         ident = uuid5(_NAMESPACE, "\n".join([cluster, user, pool, namespace]))
         options: dict[str, str | list[str]] = {
@@ -88,7 +96,14 @@ def _domains(host: HostSeen, login: Login, uuid: UUID, user: str) -> Iterator[st
             "user": user,
             "secret": str(uuid),
         }
-        yield _table("storage_domain", {k: v for k, v in options.items() if v or k != "namespace"})
+        if not monitors:
+            found[uuid, pool, namespace] = (
+                f"# Left out: the pool {json.dumps(pool)}, as no disk in it names a monitor.\n"
+            )
+            continue
+        known = {k: v for k, v in options.items() if v or k != "namespace"}
+        found[uuid, pool, namespace] = _table("storage_domain", known)
+    return found
 
 
 def _table(name: str, options: dict[str, str] | dict[str, str | list[str]]) -> str:
