@@ -84,8 +84,13 @@ class FakeStarts:
         self._failed = list(failed)
         self.started: list[str] = []
         self.fails = False
+        # So often libvirt does not answer.
+        self.silent = 0
 
     def failed(self) -> list[FailedStart]:
+        if self.silent:
+            self.silent -= 1
+            raise errors.LibvirtUnavailable("libvirt is starting")
         return self._failed
 
     def start(self, vm_id: uuid.UUID) -> None:
@@ -99,7 +104,7 @@ def vm(number: int, *secrets: str) -> FailedStart:
 
 
 def run(starts: FakeStarts, folder: Path) -> None:
-    Autostart(starts, folder / "autostarted", KEYS).run()  # type: ignore[arg-type]
+    Autostart(starts, folder / "autostarted", KEYS, (0.0, 0.0)).run()  # type: ignore[arg-type]
 
 
 def test_a_vm_that_waited_for_a_key_is_started_once_per_boot(tmp_path: Path) -> None:
@@ -119,6 +124,16 @@ def test_one_that_cannot_be_started_is_told_and_the_next_one_tried(
     run(starts, tmp_path)
     assert len(starts.started) == 2
     assert len([r for r in caplog.records if "VM not started" in r.message]) == 2
+
+
+@pytest.mark.parametrize(("silent", "started"), [(2, 1), (3, 0)])
+def test_libvirt_that_does_not_answer_yet_is_asked_again(
+    tmp_path: Path, silent: int, started: int
+) -> None:
+    starts = FakeStarts(vm(1, "ovirt/web"))
+    starts.silent = silent
+    run(starts, tmp_path)
+    assert len(starts.started) == started
 
 
 def test_one_that_cannot_be_noted_is_not_started(tmp_path: Path) -> None:

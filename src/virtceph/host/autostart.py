@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from virtceph import errors
@@ -16,13 +17,23 @@ log = logging.getLogger(__name__)
 FOLDER = "autostarted"
 """In the runtime directory, which a reboot empties: a file for each VM that was started."""
 
+# libvirt may be restarted just then.
+_WAITS_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
+
 
 class Autostart:
     """Starts each of them once per boot; what became of it afterwards is its owner's business. `keys` are the
     secrets that this host's configuration brings, by UUID and by usage id."""
 
-    def __init__(self, starts: Autostarts, folder: Path, keys: Collection[str]) -> None:
+    def __init__(
+        self,
+        starts: Autostarts,
+        folder: Path,
+        keys: Collection[str],
+        waits_s: Sequence[float] = _WAITS_S,
+    ) -> None:
         self._starts, self._folder, self._keys = starts, folder, frozenset(keys)
+        self._waits_s = waits_s
 
     def begin(self) -> None:
         """Start them behind what goes on. Does not wait."""
@@ -30,15 +41,21 @@ class Autostart:
             threading.Thread(target=self.run, name="autostart", daemon=True).start()
 
     def run(self) -> None:
-        """Start them, one after the other. Blocks while QEMU starts. What fails is logged."""
-        try:
-            failed = self._starts.failed()
-        except errors.VirtcephError as error:
-            log.error("VMs not started %s", facts(reason=error))
-            return
-        for vm in failed:
+        """Start them, one after the other. Blocks while QEMU starts, and some minutes while libvirt cannot be
+        asked. What fails is logged."""
+        for vm in self._failed():
             if vm.secrets & self._keys and self._is_first(vm):
                 self._start(vm)
+
+    def _failed(self) -> list[FailedStart]:
+        for wait_s in (*self._waits_s, None):
+            try:
+                return self._starts.failed()
+            except errors.VirtcephError as error:
+                log.error("VMs not started %s", facts(reason=error, again_in_s=wait_s))
+            if wait_s is not None:
+                time.sleep(wait_s)
+        return []
 
     def _start(self, vm: FailedStart) -> None:
         try:
