@@ -166,7 +166,9 @@ class Assembly:
         agent, rescuer = (Agent(pool, locks, silent) for pool in self._pools)
         folder = Path(settings.daemon.runtime_dir)
         timeout_s = settings.ceph.snapshot_timeout_s
-        names, planned = SnapshotNames(), Intents(folder / intents.FOLDER)
+        # What was being made in a cluster outlives a reboot, unlike a frozen guest.
+        state = Path(settings.daemon.state_dir)
+        names, planned = SnapshotNames(), Intents(state / intents.FOLDER)
         storage = StorageDomains(
             self.secrets.key,
             op_timeout_s=settings.ceph.op_timeout_s,
@@ -187,13 +189,13 @@ class Assembly:
         )
         exchange = Exchange(settings.daemon.exchange_dirs)
         volumes = Volumes(storage, timeout_s)
-        self.data = data_work(settings, storage, jobs, exchange, names, volumes)
+        self.users = ImageUsers(domains)
+        deletions = Deletions(storage, self.users)
+        self.data = data_work(settings, storage, jobs, exchange, names, volumes, deletions)
         planner = Planner(storage, exchange)
         restorer = Restorer(SavedMemory(domains, leases, exchange), Cloner(planned))
         changes = DiskChanges()
         maker = Maker(domains, names, planned, changes, timeout_s)
-        self.users = ImageUsers(domains)
-        deletions = Deletions(storage, self.users)
         parts = (domains, planner, leases, self.pauses, jobs, maker)
         disks = (domains, self._disk_calls, storage)
         seen = self.telling.metrics.snapshots.made

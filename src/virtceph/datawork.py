@@ -10,6 +10,7 @@ from virtceph.ceph.movers import Movers
 from virtceph.host import jobrecords
 from virtceph.host.copies import Copies
 from virtceph.host.datajobs import DataJobs
+from virtceph.host.deletion import Deletions
 from virtceph.host.diffjobs import DiffJobs
 from virtceph.host.exchangefiles import DataFiles
 from virtceph.host.exports import Exports
@@ -43,6 +44,7 @@ def data_work(
     exchange: Exchange,
     names: SnapshotNames,
     volumes: Volumes,
+    deletions: Deletions,
 ) -> DataWork:
     """Put them together. Blocks on reading the records of the last run."""
     stall_s = settings.ceph.stall_timeout_s
@@ -55,7 +57,7 @@ def data_work(
     return DataWork(
         movers=movers,
         leftovers=leftovers,
-        copies=Copies(storage, data, holder, volumes),
+        copies=Copies(storage, data, holder, volumes, deletions),
         exports=Exports(storage, data, holder, files),
         flattens=Flattens(storage, data),
         diffs=DiffJobs(storage, data, files),

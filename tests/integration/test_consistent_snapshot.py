@@ -77,7 +77,7 @@ def snapshots(site: Site, guest: Guest) -> list[list[str]]:
 
 def intents(site: Site, guest: Guest) -> list[Path]:
     """What a daemon would have to undo of this guest. Another test's may be kept for a minute and a half."""
-    kept = (site.daemon.socket.parent / "snapshots").glob("*.json")
+    kept = (site.daemon.folder / "state/snapshots").glob("*.json")
     return [path for path in kept if json.loads(path.read_text())["vm_id"] == guest.uuid]
 
 

@@ -121,6 +121,12 @@ def clone_in_the_trash(domain: FullDomain) -> None:
     domain.images.clones_of["web-root"] = [clone(5, "kid", image_id="1a2b", in_trash=True)]
 
 
+def clone_of_a_job(domain: FullDomain) -> None:
+    """The contract takes no such name for a volume's."""
+    with_snapshots(domain, snapshot(5, "s"))
+    domain.images.clones_of["web-root"] = [clone(5, ".virtceph-1", "fast")]
+
+
 def clone_that_cannot_be_seen(domain: FullDomain) -> None:
     with_snapshots(domain, snapshot(5, "s", "deleted"))
 
@@ -151,6 +157,7 @@ OBSTACLES: dict[Callable[[FullDomain], None], tuple[str, str, bool]] = {
     own_clone: ("clone", f"virtceph Volume flatten {FAST} volumeName=kid", False),
     clone_elsewhere: ("clone", "rbd flatten far/ns/kid", False),
     clone_of_a_deleted_snapshot: ("clone", f"virtceph Volume flatten {FAST} volumeName=kid", False),
+    clone_of_a_job: ("clone", "rbd rm fast/.virtceph-1", False),
     clone_in_the_trash: ("clone", f"virtceph Volume purge {SD} id=1a2b", False),
     clone_that_cannot_be_seen: ("deleted-snapshot", "rbd children --all vms/web-root", False),
     protected: ("protected-snapshot", "rbd snap unprotect vms/web-root@s", False),

@@ -91,7 +91,7 @@ class Cloner:
             self._intents.put(new_intent(ident, vm_id, planned, is_set=False))
         except OSError as error:
             what = f"to copy what cannot be recorded ({error.strerror})"
-            raise errors.OperationNotSupported(what, "room in the runtime directory") from error
+            raise errors.OperationNotSupported(what, "room in the state directory") from error
 
     @contextmanager
     def _reserved(self, found: FoundSet, prefix: str) -> Iterator[None]:

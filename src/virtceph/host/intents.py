@@ -21,7 +21,7 @@ from virtceph.log import facts
 
 log = logging.getLogger(__name__)
 
-# Their folder in the runtime directory.
+# Their folder in the state directory.
 FOLDER = "snapshots"
 _SUFFIX = ".json"
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from virtceph.ceph.clones import Clone
 from virtceph.ceph.imageinfo import ImageInfo
+from virtceph.ceph.parts import PART_PREFIX
 from virtceph.ceph.snapshotlist import SnapshotState, set_note_of
 from virtceph.ceph.spec import PoolSpec
 from virtceph.host.setnotes import read_note
@@ -167,6 +168,8 @@ def _clones(known: Known) -> Iterator[Obstacle]:
     names = {snap.id: snap.name for snap in known.info.snapshots}
     for clone in known.clones:
         what = f"{clone} is a clone of its snapshot {names[clone.snap_id]}"
+        if _is_part(clone):
+            what += "; a job is making it, or left it when its host went down"
         yield Obstacle("clone", what, _end_clone(known, clone))
 
 
@@ -176,6 +179,8 @@ def _end_clone(known: Known, clone: Clone) -> str:
     place = PoolSpec(clone.pool, clone.namespace)
     if clone.image is None:
         return f"rbd children --all {known.path}"
+    if _is_part(clone):
+        return f"rbd rm {clone}"
     if home is None:
         in_trash, there = f"rbd trash remove {place}/{clone.image_id}", f"rbd flatten {clone}"
         return in_trash if clone.in_trash else there
@@ -183,6 +188,10 @@ def _end_clone(known: Known, clone: Clone) -> str:
     if clone.in_trash:
         return command("Volume purge", **ids, id=clone.image_id)
     return command("Volume flatten", **ids, volumeName=clone.image)
+
+
+def _is_part(clone: Clone) -> bool:
+    return not clone.in_trash and (clone.image or "").startswith(PART_PREFIX)
 
 
 def _snapshots(known: Known) -> Iterator[Obstacle]:
