@@ -192,6 +192,33 @@ def test_a_diff_of_the_wrong_base_changes_nothing(
     assert parts(site.ceph) == []
 
 
+def test_another_volumes_diff_is_refused_though_its_snapshots_are_called_the_same(
+    site: Site, place: dict[str, Any], name: str, folder: Path
+) -> None:
+    """Where whole blocks are written anew, what they come to is right whatever was there before."""
+    for number, volume in enumerate((name, f"{name}-b")):
+        site.volume("create", volume, size=16 * MiB)
+        with site.ceph.pool(POOL) as ioctx, rbd.Image(ioctx, volume) as image:
+            image.write(bytes([number + 1]) * 64, 12 * MiB)
+            image.create_snap("s1")
+            image.write(bytes([number + 3]) * 4 * MiB, 0)
+            image.create_snap("s2")
+        for since, to in (({}, "s1"), ({"fromSnapshot": "s1"}, "s2")):
+            path = str(folder / f"{number}-{to}")
+            params = {**place, "volumeName": volume, "toSnapshot": to, "path": path}
+            result_of(site, "exportDiff", **params, **since)
+    restored = {**place, "volumeName": f"{name}-ours"}
+    result_of(site, "importDiff", **restored, path=str(folder / "0-s1"))
+    before = content(site.ceph, f"{name}-ours")
+    facts = job_error(site, "importDiff", **restored, path=str(folder / "1-s2"))
+    assert (facts["error"], f"volume {name}-b" in facts["reason"]) == ("DiffMismatch", True)
+    assert content(site.ceph, f"{name}-ours") == before
+    # The volume was renamed since, or moved: it is the same all the same.
+    site.volume("rename", name, newName=f"{name}-new")
+    result_of(site, "importDiff", **restored, path=str(folder / "0-s2"))
+    assert content(site.ceph, f"{name}-ours") == content(site.ceph, f"{name}-new")
+
+
 def test_a_snapshot_that_is_there_and_a_volume_in_use_are_told(
     site: Site,
     place: dict[str, Any],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, BinaryIO
 
 import rbd
@@ -12,13 +13,16 @@ from virtceph.ceph.diffs import read_file
 from virtceph.ceph.diffstream import DiffHeader, DiffReader
 from virtceph.ceph.diffwriter import digest_of
 from virtceph.ceph.faults import ceph_faults
-from virtceph.ceph.manifest import ManifestReader, StreamDigest
+from virtceph.ceph.manifest import ManifestHeader, ManifestReader, StreamDigest
 from virtceph.ceph.moving import Moving
 from virtceph.ceph.parts import PartSpec, made_note, new_part, opened_part
 from virtceph.ceph.pipeline import WriteBehind, pieces
 from virtceph.ceph.rawfiles import file_faults
 from virtceph.ceph.sources import Place, reading
 from virtceph.errors import DiffMismatch
+
+# On an image that was restored by diffs with manifests: the volume whose they are.
+_ORIGIN_KEY = "virtceph.restored"
 
 
 def check_header(fd: int, path: str) -> DiffHeader:
@@ -49,11 +53,11 @@ def import_diff(
 
     Raises:
         BadDiff, FileFailed, CephPermissionDenied, CephUnavailable, CephFailed
-        DiffMismatch: it did not become what the manifest says.
+        DiffMismatch: the manifest is of another volume's diff, or it did not become what that says.
     """
     part = PartSpec.load(target)
     header = check_diff(moving.fds[0], path)
-    _check_manifest(moving, header, volume, path)
+    told = _check_manifest(moving, header, volume, path)
     user = moving.user(part.place)
     making = (
         new_part(moving, part, header.size_bytes)
@@ -61,8 +65,12 @@ def import_diff(
         else opened_part(moving, part.place)
     )
     with making as image, ceph_faults("write the image", user), file_faults(path):
+        if told is not None and header.from_snapshot is not None:
+            _check_origin(image, told, volume, path)
         _apply(moving, image, header, path)
         _verify(moving, image, header, volume, path)
+        if told is not None:
+            _note_origin(image, told)
         if header.to_snapshot is not None:
             image.create_snap(header.to_snapshot)
         if header.from_snapshot is None:
@@ -124,10 +132,12 @@ def _length(file: BinaryIO, path: str) -> int:
     return length
 
 
-def _check_manifest(moving: Moving, header: DiffHeader, volume: str, path: str) -> None:
-    """Whether the manifest is of this stream, before anything is changed."""
+def _check_manifest(
+    moving: Moving, header: DiffHeader, volume: str, path: str
+) -> ManifestHeader | None:
+    """The manifest's header, if there is one and it is of this stream; before anything is changed."""
     if len(moving.fds) < 2:
-        return
+        return None
     with file_faults(path), read_file(moving.fds[1]) as file, read_file(moving.fds[0]) as stream:
         reader = ManifestReader(file, f"{path}.manifest")
         for _ in reader.blocks():
@@ -139,6 +149,34 @@ def _check_manifest(moving: Moving, header: DiffHeader, volume: str, path: str) 
         raise DiffMismatch(volume, path, "its manifest is of another diff")
     if reader.stream != StreamDigest(size_bytes, sha256):
         raise DiffMismatch(volume, path, "it is not the stream that its manifest was made of")
+    return told
+
+
+def _check_origin(image: rbd.Image, told: ManifestHeader, volume: str, path: str) -> None:
+    """That a diff is of the volume that an image was restored from, as far as both tell. All disks of a set
+    have snapshots of one name, and where a diff rewrites whole blocks their digests tell nothing of the base.
+    A volume that was moved has another id, and its name; one that was renamed, its id."""
+    if image.size() != told.from_size_bytes:
+        reason = f"it begins at {told.from_size_bytes} bytes, and the volume has {image.size()}"
+        raise DiffMismatch(volume, path, reason)
+    origin = _origin(image)
+    if origin is not None and origin[0] != told.image_id and origin[1] != told.image:
+        reason = f"it is of the volume {told.image}, and what was restored so far of {origin[1]}"
+        raise DiffMismatch(volume, path, reason)
+
+
+def _note_origin(image: rbd.Image, told: ManifestHeader) -> None:
+    note = {"imageID": told.image_id, "image": told.image, "of": image.id()}
+    image.metadata_set(_ORIGIN_KEY, json.dumps(note))
+
+
+def _origin(image: rbd.Image) -> tuple[str, str] | None:
+    """The id and the name of the volume that an image was restored from, if that is noted of this one."""
+    try:
+        note = json.loads(image.metadata_get(_ORIGIN_KEY))
+        return (note["imageID"], note["image"]) if note["of"] == image.id() else None
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _verify(moving: Moving, image: rbd.Image, header: DiffHeader, volume: str, path: str) -> None:
