@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
+import struct
 import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from tests.integration.conftest import Rough, Site
 from tests.integration.datawork import (
     MiB,
     content,
+    digest_of,
     ended,
     names,
     parts,
@@ -33,10 +37,13 @@ from tests.integration.datawork import (
 from tests.lab.daemon import Daemon
 from tests.lab.doomed import DATA_STEPS, Step
 from tests.lab.stack import POOL, POOL2
+from virtceph.ceph.parts import made_note
 from virtceph.client import ClientError, ServerError
+from virtceph.host.jobrecords import IMAGE, TRASHED, JobRecord, Leftover
 
 SIZE = 24 * MiB
-# Until a killed client no longer counts as an image's user, and some time for what comes after.
+# Until a killed client no longer counts as an image's user, and some time for what comes after: 45 s, on a
+# machine that has nothing else to do.
 FORGOTTEN_S = 75
 
 
@@ -191,6 +198,74 @@ def is_clear(site: Site) -> bool:
     return not any(look(site.ceph, pool) for look in (parts, trash) for pool in (POOL, POOL2))
 
 
+@pytest.mark.parametrize("entered", [False, True])
+def test_a_move_that_was_cut_short_in_naming_its_copy_ends_with_one_whole_volume(
+    lone: LoneDaemons, halts: Halts, site: Site, volume: str, entered: bool
+) -> None:
+    """librbd leads a second name to the copy, enters that in the directory, and takes the first one away."""
+    before, job = content(site.ceph, volume), uuid.uuid4()
+    part, fsid = f".virtceph-{job}", site.ceph.fsid
+    with site.ceph.pool(POOL) as ioctx, site.ceph.pool(POOL2) as there:
+        with rbd.Image(ioctx, volume) as image:
+            ident = image.id()
+            image.copy(there, volume)
+        rbd.RBD().trash_move(ioctx, volume, 0)
+        with rbd.Image(there, volume) as copy:
+            made_note(copy, {"job": str(job)})
+            copys_id = copy.id()
+        head = struct.pack("<I", len(copys_id)) + copys_id.encode()
+        if not entered:
+            rbd.RBD().rename(there, volume, part)
+        there.write_full(f"rbd_id.{volume if not entered else part}", head)
+    daemon = lone.start()
+    daemon.kill()
+    heir = (fsid, POOL2, "", volume)
+    left = (
+        Leftover(IMAGE, uuid.UUID(fsid), POOL2, "", part, name=volume),
+        Leftover(TRASHED, uuid.UUID(fsid), POOL, "", ident, name=volume, heir=heir),
+    )
+    record = JobRecord(job, "-", "move_volume", "storage", time.time(), left)
+    kept = daemon.folder / "state/jobs" / f"{job}.json"
+    kept.parent.mkdir()
+    owner = kept.parents[1].stat()
+    os.chown(kept.parent, owner.st_uid, owner.st_gid)
+    kept.write_text(json.dumps(asdict(record), default=str))
+    halts.serving(lone.start(daemon.folder.name), "", site.ceph, (POOL, POOL2))
+    until(lambda: not kept.exists(), FORGOTTEN_S)
+    assert is_clear(site)
+    there_now = [POOL2] if entered else [POOL]
+    assert [pool for pool in (POOL, POOL2) if volume in names(site.ceph, pool)] == there_now
+    assert content(site.ceph, volume, pool=there_now[0]) == before
+    # Nothing is in the way of the other name.
+    other = POOL if entered else POOL2
+    site.ceph.create_image(other, volume, MiB)
+
+
+def test_a_job_that_an_orderly_stop_ends_is_told_as_failed_by_the_next_daemon(
+    lone: LoneDaemons, halts: Halts, site: Site, volume: str, slow: Callable[..., Any]
+) -> None:
+    daemon = lone.start(overrides={"daemon": {"drain_s": 1.0}})
+    served = halts.serving(daemon, "", site.ceph, (POOL, POOL2))
+    place = {"storageDomainID": served.pools[POOL], "volumeName": volume}
+    with slow(volume, MiB):
+        to = {"newStorageDomainID": served.pools[POOL2]}
+        job = start(served.site, "copy", **place, **to)
+        aborted = start(served.site, "copy", **place, newName=f"{volume}-2")
+        wait_until_moving(served.site, job)
+        wait_until_moving(served.site, aborted)
+        served.site.call("Job.abort", jobUUID=aborted)
+        daemon.stop(90)
+    after = lone.start(daemon.folder.name)
+    again = halts.serving(after, "", site.ceph, (POOL, POOL2))
+    told = again.site.call("Host.getJobs", job_ids=[job, aborted])
+    # What somebody aborted has ended as he wished.
+    assert list(told) == [job]
+    assert told[job]["status"] == "failed"
+    assert told[job]["error"]["data"]["error"] == "JobInterrupted"
+    until(lambda: is_clear(site), FORGOTTEN_S)
+    until(lambda: not list((after.folder / "state/jobs").glob("*")), FORGOTTEN_S)
+
+
 # --- the mover dies, or is stopped ---
 
 
@@ -297,6 +372,29 @@ def test_a_cluster_that_stops_under_a_job_is_told_in_time_and_cleared_when_it_is
     assert "never" not in names(ceph)
     assert list(folder.iterdir()) == []
     assert content(ceph, source) == before
+
+
+def test_monitors_that_do_not_answer_keep_no_job_from_its_end(rough: Rough, folder: Path) -> None:
+    site, ceph = rough.site, rough.site.ceph
+    source = f"rough-{uuid.uuid4().hex[:8]}"
+    site.volume("create", source, size=SIZE)
+    with ceph.pool(POOL) as ioctx, rbd.Image(ioctx, source) as image:
+        image.write(random.Random(5).randbytes(SIZE), 0)
+        image.metadata_set("conf_rbd_qos_bps_limit", str(8 * MiB))
+    job = start(
+        site,
+        "export",
+        storageDomainID=site.storage_domain_id,
+        volumeName=source,
+        path=str(folder / "disk"),
+    )
+    wait_until_moving(site, job)
+    ceph.suspend_mon()
+    try:
+        assert ended(site, job, FORGOTTEN_S)["status"] == "done"
+    finally:
+        ceph.resume_mon()
+    assert f"{SIZE} {digest_of(folder / 'disk')}" == content(ceph, source)
 
 
 def has_given_up(site: Site, job: str) -> bool:

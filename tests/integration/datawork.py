@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,6 +66,12 @@ def used(ceph: CephCluster, name: str, pool: str = POOL) -> int:
         extents: list[int] = []
         image.diff_iterate(0, image.size(), None, lambda _o, n, _e: extents.append(n), True, True)
         return sum(extents)
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file."""
+    argv = ["sha256sum", str(path)]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()[0]
 
 
 def names(ceph: CephCluster, pool: str = POOL) -> list[str]:

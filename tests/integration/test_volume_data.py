@@ -18,6 +18,7 @@ from tests.integration.conftest import Site, domain_settings
 from tests.integration.datawork import (
     MiB,
     content,
+    digest_of,
     ended,
     names,
     parts,
@@ -264,6 +265,39 @@ def test_a_volume_in_use_or_with_clones_is_not_moved(
     assert filled in names(site.ceph)
 
 
+def test_a_volume_in_a_group_or_with_a_part_of_its_snapshot_is_not_moved(
+    site: Site, place: dict[str, Any], filled: str, second: dict[str, Any]
+) -> None:
+    """The copy would be in no group, and librbd's purge stops at the part."""
+    group = f"{filled}-group"
+    with site.ceph.pool(POOL) as ioctx:
+        rbd.RBD().group_create(ioctx, group)
+        made = rbd.Group(ioctx, group)
+        made.add_image(ioctx, filled)
+        told = error_of(site.volume, "move", filled, **second)
+        assert (told.name, group in told.message) == ("OperationNotSupported", True)
+        made.create_snap("nightly")
+        made.remove_image(ioctx, filled)
+        told = error_of(site.volume, "move", filled, **second)
+        assert (told.name, "nightly" in told.message) == ("OperationNotSupported", True)
+        # Where it stays in its pool, nothing of that is lost.
+        result_of(site, "move", **place, volumeName=filled, newName=f"{filled}-new")
+        result_of(site, "move", **place, volumeName=f"{filled}-new", newName=filled)
+        rbd.RBD().group_remove(ioctx, group)
+    result_of(site, "move", **place, **second, volumeName=filled)
+
+
+def test_a_copy_keeps_its_data_where_the_volumes_are_unless_it_goes_to_another_pool(
+    site: Site, place: dict[str, Any], name: str, second: dict[str, Any]
+) -> None:
+    site.volume("create", name, size=4 * MiB, dataPool=POOL2)
+    result_of(site, "copy", **place, volumeName=name, newName=f"{name}-copy")
+    assert site.volume("getInfo", f"{name}-copy")["dataPool"] == POOL2
+    result_of(site, "copy", **place, **second, volumeName=name)
+    there = {"storageDomainID": second["newStorageDomainID"], "volumeName": name}
+    assert "dataPool" not in site.call("Volume.getInfo", **there)
+
+
 def test_a_volume_that_is_opened_under_its_move_stays_where_it_was(
     site: Site,
     place: dict[str, Any],
@@ -323,12 +357,6 @@ def test_a_clone_is_flattened_and_again_and_its_bytes_stay(
 
 
 # --- files ---
-
-
-def digest_of(path: Path) -> str:
-    return subprocess.run(
-        ["sha256sum", str(path)], capture_output=True, text=True, check=True
-    ).stdout.split()[0]
 
 
 def rbd_export(site: Site, name: str, path: Path) -> None:

@@ -222,6 +222,10 @@ def test_a_mirrored_volume_is_neither_deleted_nor_taken_out_of_its_mirroring(
         for verb in ("delete", "trash"):
             error = error_of(site.call, f"Volume.{verb}", **where)
             assert error.name == "VolumeNotDeletable"
+        to = {"newStorageDomainID": site.storage_domain_id}
+        error = error_of(site.call, "Volume.move", **where, **to)
+        assert error.name == "OperationNotSupported"
+        assert "mirrored" in error.message
         info = site.call("Volume.getInfo", **where)
         assert info["mirroring"] == ("primary" if primary else "secondary")
         with rbd.Image(ioctx, name) as handle:

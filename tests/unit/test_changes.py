@@ -136,6 +136,8 @@ class FakeRBD:
 
     def remove(self, pool: FakePool, name: str) -> None:
         pool.steps.append(f"removed {name}")
+        pool.objects.pop(f"{HEADS}{name}")
+        pool.directory.pop(name, None)
 
     def clone(
         self, pool: FakePool, name: str, snap: str, to: FakePool, new: str, **_how: Any
@@ -307,6 +309,20 @@ def test_a_part_that_had_its_name_by_half_has_it_whole(
     PartImages(images.cluster, images.pool).finish_part("web-root", "new")
     assert pool.directory == {"new": "1a", "web-data": "2b"}
     assert set(pool.objects) == {f"{HEADS}new", f"{HEADS}web-data"}
+
+
+@pytest.mark.parametrize("entered", [False, True])
+def test_a_part_that_has_its_name_is_no_part_to_be_discarded(
+    pool: FakePool, images: OwnedImages, entered: bool
+) -> None:
+    part = ".virtceph-1"
+    pool.objects = {f"{HEADS}{part}": "3c", f"{HEADS}new": "3c"}
+    pool.directory = {"new" if entered else part: "3c"}
+    PartImages(images.cluster, images.pool).discard_part(part, "new")
+    # Either it has its name alone, or nothing of it is left in the way of the name.
+    assert set(pool.objects) == ({f"{HEADS}new"} if entered else set())
+    assert pool.directory == ({"new": "3c"} if entered else {})
+    assert [snap["name"] for snap in pool.snapshots] == (["a", "b"] if entered else [])
 
 
 def test_a_part_never_takes_the_name_of_another_image(pool: FakePool, images: OwnedImages) -> None:

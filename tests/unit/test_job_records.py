@@ -59,6 +59,7 @@ def test_what_is_left_is_found_by_its_pool_and_namespace(folder: Path) -> None:
 
 def test_a_record_stays_until_the_last_leftover_is_settled(folder: Path) -> None:
     records = left_by_another(folder, IMAGE_LEFT, SNAPSHOT_LEFT)
+    records.told(records.unfinished()[0])
     records.settled(JOB, IMAGE_LEFT)
     assert JobRecords(folder).left_in(FSID, PoolSpec("vms")) == []
     assert JobRecords(folder).left_in(FSID, PoolSpec("vms", "tenant")) != []
@@ -74,6 +75,16 @@ def test_a_job_is_told_as_interrupted_by_one_daemon_only(folder: Path) -> None:
     records.told(record)
     (again,) = JobRecords(folder).unfinished()
     assert (again.is_over, again.files, again.leftovers) == (True, (), (IMAGE_LEFT,))
+
+
+def test_a_job_that_stops_with_its_daemon_is_told_by_the_next_whatever_is_left(
+    folder: Path,
+) -> None:
+    records = left_by_another(folder, IMAGE_LEFT, files=("/x/.virtceph-1",))
+    records.interrupted(records.unfinished()[0])
+    records.settled(JOB, IMAGE_LEFT)
+    (again,) = JobRecords(folder).unfinished()
+    assert (again.is_over, again.files, again.leftovers) == (False, (), ())
 
 
 def test_a_record_without_leftovers_is_gone_once_it_was_told(folder: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import rbd
 
 from virtceph.ceph.faults import ceph_faults
-from virtceph.ceph.imageinfo import FEATURES
+from virtceph.ceph.imageinfo import FEATURES, data_pool_of
 from virtceph.ceph.images import CREATABLE_FEATURES, Images
 from virtceph.ceph.parts import read_made_note
 from virtceph.ceph.snapshotlist import is_users
@@ -27,6 +27,7 @@ class Layout:
     features: tuple[str, ...]
     stripe_unit: int
     stripe_count: int
+    data_pool: str | None
     snapshots: dict[str, int]
     watchers: tuple[str, ...]
     still: bool
@@ -58,6 +59,7 @@ def layout_of(images: Images, name: str) -> Layout:
             features=tuple(f for f in CREATABLE_FEATURES if mask & FEATURES[f]),
             stripe_unit=image.stripe_unit() if striped else 0,
             stripe_count=image.stripe_count() if striped else 0,
+            data_pool=data_pool_of(images.cluster, image, mask),
             snapshots={s["name"]: s["size"] for s in image.list_snaps() if is_users(s)},
             watchers=tuple(w["addr"] for w in image.watchers_list()),
             still=is_still(image),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import rbd
 
 from virtceph.ceph.faults import ceph_faults
@@ -10,6 +12,7 @@ from virtceph.ceph.halfmoved import end_half_moving
 from virtceph.ceph.halfrenamed import end_half_renaming, id_of
 from virtceph.ceph.imageinfo import watchers_of
 from virtceph.ceph.parts import PART_PREFIX, made_note
+from virtceph.ceph.snapshotlist import is_users
 from virtceph.ceph.sources import header_version
 from virtceph.errors import (
     NoSuchSnapshot,
@@ -45,9 +48,10 @@ class PartImages(GroupedImages):
         with ceph_faults("rename the image", self._user, not_found=missing, exists=exists):
             rbd.RBD().rename(self._ioctx, part, name)
 
-    def discard_part(self, name: str) -> None:
+    def discard_part(self, name: str, new_name: str = "") -> None:
         """Remove an image under way, with the snapshots it got so far. One that is not there is removed
-        already. Its length grows with the image.
+        already, and one that the directory has as `new_name` is a part no longer: it only loses its old name.
+        Its length grows with the image.
 
         Raises:
             VolumeInUse: its maker died and still counts as its user, for 30 s.
@@ -58,10 +62,20 @@ class PartImages(GroupedImages):
             raise OperationNotSupported(f"discard {name}", f"a name that begins with {PART_PREFIX}")
         try:
             self._require_unwatched(name)
+            if self._is_named(name, new_name):
+                return
             self._remove_snapshots(name)
             self.remove(name)
         except NoSuchVolume:
             return
+
+    def _is_named(self, part: str, name: str) -> bool:
+        """Whether a part that a request was renaming when it was killed has its name by now; it has one name
+        alone from here on."""
+        ident = id_of(self, part) if name else None
+        if ident is None or ident != id_of(self, name):
+            return False
+        return end_half_renaming(self, part, name)
 
     def trash_moved(self, name: str, image_id: str, version: int) -> None:
         """Put a volume that was copied as a whole into the trash, if it is still what was copied: nobody can
@@ -99,15 +113,14 @@ class PartImages(GroupedImages):
             CephUnavailable, CephFailed
         """
         with ceph_faults("remove it from the trash", self._user):
-            try:
-                with rbd.Image(self._ioctx, image_id=image_id) as image:
-                    for snap in list(image.list_snaps()):
-                        if image.is_protected_snap(snap["name"]):
-                            image.unprotect_snap(snap["name"])
-                        image.remove_snap(snap["name"])
+            with contextlib.suppress(rbd.ImageNotFound):
+                self._clear_moved(image_id)
+            with contextlib.suppress(rbd.ImageNotFound):
                 rbd.RBD().trash_remove(self._ioctx, image_id, True)
-            except rbd.ImageNotFound:
-                return
+
+    def _clear_moved(self, image_id: str) -> None:
+        with rbd.Image(self._ioctx, image_id=image_id) as image:
+            _remove_own_snapshots(image)
 
     def rename_unused(self, name: str, new_name: str) -> None:
         """Give a volume that nobody has open another name. Source: rbd_rename.
@@ -158,10 +171,7 @@ class PartImages(GroupedImages):
             self.opened(name, read_only=False) as image,
             ceph_faults("remove its snapshots", self._user),
         ):
-            for snap in list(image.list_snaps()):
-                if image.is_protected_snap(snap["name"]):
-                    image.unprotect_snap(snap["name"])
-                image.remove_snap(snap["name"])
+            _remove_own_snapshots(image)
 
     def _require_same(self, name: str, image_id: str, version: int) -> None:
         self._require_unwatched(name)
@@ -182,3 +192,10 @@ class PartImages(GroupedImages):
             watchers = [watch.address for watch in watchers_of(image)]
         if watchers:
             raise VolumeInUse(name, watchers)
+
+
+def _remove_own_snapshots(image: rbd.Image) -> None:
+    for snap in [one for one in image.list_snaps() if is_users(one)]:
+        if image.is_protected_snap(snap["name"]):
+            image.unprotect_snap(snap["name"])
+        image.remove_snap(snap["name"])

@@ -22,13 +22,19 @@ from virtceph.host.datajobs import (
     is_made,
     leftover_in,
     made_before,
+    part_left,
     part_name,
 )
+from virtceph.host.deletion import Deletions
 from virtceph.host.held import Holder
 from virtceph.host.job import Job
-from virtceph.host.jobrecords import IMAGE, PURGED, TRASHED
+from virtceph.host.jobrecords import PURGED, TRASHED
+from virtceph.host.obstacles import obstacles
 from virtceph.host.storage import StorageDomain, StorageDomains
 from virtceph.host.volumes import Volumes, is_renamed
+
+# What an image is part of and its copy would not be, and librbd ends without a word.
+_TIES = {"group", "group-snapshot", "mirroring", "migration"}
 
 
 @dataclass(frozen=True)
@@ -59,10 +65,15 @@ class Copies:
     CephPermissionDenied, CephUnavailable or CephFailed beside what it names."""
 
     def __init__(
-        self, storage: StorageDomains, data: DataJobs, holder: Holder, volumes: Volumes
+        self,
+        storage: StorageDomains,
+        data: DataJobs,
+        holder: Holder,
+        volumes: Volumes,
+        deletions: Deletions,
     ) -> None:
         self._storage, self._data, self._holder = storage, data, holder
-        self._volumes = volumes
+        self._volumes, self._deletions = volumes, deletions
 
     def copy(self, asked: CopyRequest, job_uuid: UUID | None) -> UUID:
         """Start a copy. Raises NoSuchSnapshot, InvalidParameter (the new name is the old one)."""
@@ -80,7 +91,8 @@ class Copies:
 
     def move(self, asked: MoveRequest, job_uuid: UUID | None) -> UUID:
         """Start a move of a volume that nobody has open, with its snapshots. Raises VolumeInUse,
-        OperationNotSupported (it has clones, or no exclusive lock), InvalidParameter."""
+        OperationNotSupported (it has clones, no exclusive lock, or part in something that its copy would have
+        none in), InvalidParameter."""
 
         def prepare(job_id: UUID) -> Work:
             source, target = self._domains(asked)
@@ -90,6 +102,7 @@ class Copies:
                 return lambda _job: made_before(target, asked.new_name)
             layout = layout_of(source.images, asked.volume_name)
             _require_movable(asked.volume_name, layout)
+            self._require_untied(asked.volume_name, source)
             return lambda job: self._move(job, asked, layout, source, target)
 
         return self._data.start(job_uuid, asked, "move_volume", prepare)
@@ -103,6 +116,15 @@ class Copies:
             raise errors.InvalidParameter("newName", "another name, or another storage domain")
         return source, target
 
+    def _require_untied(self, volume: str, source: StorageDomain) -> None:
+        """That it takes no part in anything else. Raises OperationNotSupported."""
+        found = obstacles(self._deletions.look_at(source, volume))
+        ties = [one for one in found if one.obstacle in _TIES]
+        if ties:
+            what = f"to move {volume}: " + "; ".join(one.what for one in ties)
+            expected = "first: " + "; ".join(one.command for one in ties)
+            raise errors.OperationNotSupported(what, f"{expected}; or copy it")
+
     def _copy(
         self,
         job: Job,
@@ -112,7 +134,7 @@ class Copies:
         target: StorageDomain,
     ) -> TransferResult:
         watch = Watch()
-        with self._data.recorded(job, (leftover_in(IMAGE, target, part_name(job)),)) as recorded:
+        with self._data.recorded(job, (part_left(job, target, asked.new_name),)) as recorded:
             done = self._holder.read(
                 job,
                 recorded,
@@ -142,7 +164,7 @@ class Copies:
         heir = (str(target.cluster.fsid), target.pool.pool, target.pool.namespace, asked.new_name)
         trashed = leftover_in(TRASHED, source, layout.id, name=asked.volume_name, heir=heir)
         purged = leftover_in(PURGED, source, layout.id)
-        with self._data.recorded(job, (leftover_in(IMAGE, target, part_name(job)),)) as recorded:
+        with self._data.recorded(job, (part_left(job, target, asked.new_name),)) as recorded:
             done = self._transfer(job, source, asked.volume_name, None, target, layout, True)
             job.require_going()
             job.step = "switching"
@@ -194,7 +216,8 @@ class Copies:
             Place(len(clusters) - 1, target.pool.pool, target.pool.namespace, part_name(job)),
             layout.object_size_bytes,
             layout.features,
-            None,
+            # Who names another pool means the data as well.
+            layout.data_pool if _same_pool(source, target) else None,
             layout.stripe_unit,
             layout.stripe_count,
         )
@@ -249,6 +272,10 @@ def _require_movable(volume: str, layout: Layout) -> None:
 def _finish(job: Job, target: StorageDomain, name: str) -> None:
     job.step = "finishing"
     in_worker(target, "finish_part", SHORT_S, part=part_name(job), name=name)
+
+
+def _same_pool(one: StorageDomain, other: StorageDomain) -> bool:
+    return (one.cluster.fsid, one.pool.pool) == (other.cluster.fsid, other.pool.pool)
 
 
 def _same_place(one: StorageDomain, other: StorageDomain) -> bool:

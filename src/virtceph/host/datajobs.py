@@ -18,7 +18,7 @@ from virtceph.ceph.spec import ClusterSpec
 from virtceph.ceph.workers import Call, NoReply
 from virtceph.host.job import Aborted, Job
 from virtceph.host.jobleftovers import JobLeftovers
-from virtceph.host.jobrecords import JobRecord, JobRecords, Leftover, record_of
+from virtceph.host.jobrecords import IMAGE, JobRecord, JobRecords, Leftover, record_of
 from virtceph.host.jobs import Jobs
 from virtceph.host.oneimage import full_told
 from virtceph.host.storage import StorageDomain
@@ -101,6 +101,9 @@ class DataJobs:
             yield recorded
         except BaseException:
             job.step = "undoing"
+            if self._jobs.ends_with_daemon(job):
+                self._leftovers.undo(recorded.record, told=False)
+                raise errors.JobInterrupted(job.description) from None
             self._leftovers.undo(recorded.record)
             raise
         self._leftovers.undo(replace(recorded.record, leftovers=recorded.always))
@@ -161,6 +164,11 @@ def leftover_in(kind: str, domain: StorageDomain, image: str, **more: Any) -> Le
     """What is to be undone in the pool of a domain."""
     pool = domain.pool
     return Leftover(kind, domain.cluster.fsid, pool.pool, pool.namespace, image, **more)
+
+
+def part_left(job: Job, domain: StorageDomain, name: str) -> Leftover:
+    """The part of a job, to be undone until it has its name."""
+    return leftover_in(IMAGE, domain, part_name(job), name=name)
 
 
 def is_made(domain: StorageDomain, name: str, job_id: UUID) -> bool:

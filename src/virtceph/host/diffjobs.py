@@ -24,11 +24,12 @@ from virtceph.host.datajobs import (
     is_made,
     leftover_in,
     made_before,
+    part_left,
     part_name,
 )
 from virtceph.host.exchangefiles import DataFiles
 from virtceph.host.job import Job
-from virtceph.host.jobrecords import IMAGE, RENAMED, ROLLBACK
+from virtceph.host.jobrecords import RENAMED, ROLLBACK
 from virtceph.host.storage import StorageDomain, StorageDomains
 
 MANIFEST = ".manifest"
@@ -178,7 +179,7 @@ class DiffJobs:
         self, job: Job, asked: ImportDiffRequest, domain: StorageDomain, verified: bool
     ) -> TransferResult:
         watch = Watch()
-        with self._data.recorded(job, (leftover_in(IMAGE, domain, part_name(job)),)):
+        with self._data.recorded(job, (part_left(job, domain, asked.volume_name),)):
             done = self._apply(job, asked, domain, verified)
             job.require_going()
             job.step = "finishing"

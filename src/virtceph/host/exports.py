@@ -21,14 +21,13 @@ from virtceph.host.datajobs import (
     Work,
     in_worker,
     is_made,
-    leftover_in,
     made_before,
+    part_left,
     part_name,
 )
 from virtceph.host.exchangefiles import DataFiles, NewFile
 from virtceph.host.held import Holder
 from virtceph.host.job import Aborted, Job
-from virtceph.host.jobrecords import IMAGE
 from virtceph.host.layout import (
     SECTOR_BYTES,
     require_layout,
@@ -185,7 +184,7 @@ class Exports:
             asked.data_pool,
         )
         with (
-            self._data.recorded(job, (leftover_in(IMAGE, domain, part_name(job)),)),
+            self._data.recorded(job, (part_left(job, domain, asked.volume_name),)),
             self._files.existing(asked.path) as fd,
         ):
             if asked.format == "raw":

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 _AGAIN_S = 2.0
 # So long the job itself waits for that, and is not told as ended.
 _PATIENCE_S = 45.0
+# What is in the way for longer than that may be there for days.
+_SELDOM_S = 30.0
 # As long as it takes: the removal of an image grows with it.
 _NO_END_S = float("inf")
 # A request that an image's owner has to answer.
@@ -64,10 +66,14 @@ class JobLeftovers:
         for job_id, leftover in self._records.left_in(domain.cluster.fsid, domain.pool):
             self._later(job_id, leftover)
 
-    def undo(self, record: JobRecord) -> None:
+    def undo(self, record: JobRecord, *, told: bool = True) -> None:
         """Undo what a job of this daemon's left. Blocks up to 45 s, for what a killed mover holds; what takes
-        longer is undone as soon as that can be done."""
-        self._records.told(record)
+        longer is undone as soon as that can be done. Unless it was `told` how the job ended, the next daemon
+        tells it as interrupted."""
+        if told:
+            self._records.told(record)
+        else:
+            self._records.interrupted(record)
         end_s = time.monotonic() + _PATIENCE_S
         for leftover in record.leftovers:
             while not self._is_undone(record.id, leftover):
@@ -91,11 +97,16 @@ class JobLeftovers:
                     return False
                 if isinstance(outcome, errors.VirtcephError):
                     raise outcome
-        except (errors.NoSuchVolume, errors.NoSuchSnapshot):
-            pass  # gone already
         except errors.VirtcephError as error:
-            log.warning("not undone yet %s reason=%s", told, error)
-            return False
+            # A volume without the snapshot that it was to be brought back to is hidden still, and needs
+            # somebody's help.
+            gone = (
+                errors.NoSuchVolume,
+                *((errors.NoSuchSnapshot,) if leftover.kind == SNAPSHOT else ()),
+            )
+            if not isinstance(error, gone):
+                log.warning("not undone yet %s reason=%s", told, error)
+                return False
         log.info("undone %s", told)
         self._records.settled(job_id, leftover)
         return True
@@ -109,7 +120,10 @@ class JobLeftovers:
         if heirs is None:
             raise errors.CephUnavailable(f"the storage domain of {name} is not connected")
         try:
-            return layout_of(heirs.images, name).made_by == str(job_id)
+            heir = layout_of(heirs.images, name)
+            # By the directory: a part that was being renamed may have a second name, and lose it.
+            is_named = heirs.images.name_of(heir.id) == name
+            return heir.made_by == str(job_id) and is_named
         except errors.NoSuchVolume:
             return False
 
@@ -121,10 +135,11 @@ class JobLeftovers:
             self._waiting.add(key)
 
         def again() -> None:
+            patient_s = time.monotonic() + _PATIENCE_S
             try:
                 # Without its storage domain nothing can be done before the next connect.
                 while not self._is_undone(job_id, leftover) and self._is_connected(leftover):
-                    time.sleep(_AGAIN_S)
+                    time.sleep(_AGAIN_S if time.monotonic() < patient_s else _SELDOM_S)
             finally:
                 with self._lock:
                     self._waiting.discard(key)
@@ -146,7 +161,7 @@ def _steps(domain: StorageDomain, leftover: Leftover, inherited: bool) -> list[t
     """The requests that undo it, in their order, and how long each may take."""
     image, pool = leftover.image, domain.pool
     if leftover.kind == IMAGE:
-        return [(Call("discard_part", pool, {"name": image}), _NO_END_S)]
+        return [(Call("discard_part", pool, {"name": image, "new_name": leftover.name}), _NO_END_S)]
     if leftover.kind == SNAPSHOT:
         arguments = {"name": image, "snapshot": leftover.snapshot}
         return [(Call("remove_snapshot", pool, arguments), _OWNER_S)]

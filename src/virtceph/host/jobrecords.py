@@ -36,12 +36,12 @@ TRASHED, PURGED = "trashed", "purged"
 class Leftover:
     """Something that a job has to undo in a pool if it does not come to its end.
 
-    `image`: remove it. `snapshot`: remove `image@snapshot`. `renamed`: `image` is the volume `name`, taken
-    out of reach. `rollback`: it is so, and under way to become what its snapshot `made` will be; `snapshot`
-    is what it was. `trashed`: `image` is the id
-    of the volume `name`, which may lie in the trash while its copy takes its place: it is brought back
-    unless `heir` (fsid, pool, namespace, name) was made by this very job. `purged`: the volume of the id
-    `image` is to be removed from the trash.
+    `image`: remove it, unless the directory has it as `name` by now. `snapshot`: remove `image@snapshot`.
+    `renamed`: `image` is the volume `name`, taken out of reach. `rollback`: it is so, and under way to become
+    what its snapshot `made` will be; `snapshot` is what it was. `trashed`: `image` is the id of the volume
+    `name`, which may lie in the trash while its copy takes its place: it is brought back unless `heir` (fsid,
+    pool, namespace, name) was made by this very job. `purged`: the volume of the id `image` is to be removed
+    from the trash.
     """
 
     kind: str
@@ -124,6 +124,13 @@ class JobRecords:
             self._left[record.id] = rest
         self._rewrite(rest)
 
+    def interrupted(self, record: JobRecord) -> None:
+        """A job stops with the daemon, its files gone: the next one tells it as failed, whatever is left."""
+        rest = replace(record, files=())
+        with self._lock:
+            self._left[record.id] = rest
+        self._rewrite(rest)
+
     def left_in(self, fsid: UUID, pool: PoolSpec) -> list[tuple[UUID, Leftover]]:
         """What daemons before this one left in a pool."""
         with self._lock:
@@ -141,9 +148,9 @@ class JobRecords:
             if record is None:
                 return
             rest = tuple(one for one in record.leftovers if one != leftover)
-            self._left[job_id] = replace(record, leftovers=rest)
-        if rest:
-            self._rewrite(self._left[job_id])
+            left = self._left[job_id] = replace(record, leftovers=rest)
+        if rest or not record.is_over:
+            self._rewrite(left)
         else:
             self.remove(job_id)
 

@@ -60,6 +60,7 @@ class Jobs:
         self._jobs: dict[UUID, Job] = {}
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(_THREADS, "job")
+        self._closing = False
 
     def start(self, job: Job, work: Callable[[Job], Any]) -> Job:
         """Run `work(job)` in a thread; what it returns is the job's result. Does not block.
@@ -159,8 +160,13 @@ class Jobs:
         with self._lock:
             return sum(job.status not in ENDED for job in self._jobs.values())
 
+    def ends_with_daemon(self, job: Job) -> bool:
+        """Whether a job that does not come to its end stops for the daemon's sake, and by nobody's wish."""
+        return self._closing and job.status != "aborting"
+
     def close(self, timeout_s: float) -> None:
         """Take no more, stop those that can be stopped, and wait up to `timeout_s` for all. Blocks."""
+        self._closing = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             going = [job for job in self._jobs.values() if job.status not in ENDED]
@@ -213,8 +219,10 @@ class Jobs:
         self._end(job, "failed")
 
     def _end(self, job: Job, status: str) -> None:
-        job.ended_s, job.ended_at_s = self._clock(), time.time()
-        job.status = status
+        # Not between the two halves of an abort, which would have the last word.
+        with self._lock:
+            job.ended_s, job.ended_at_s = self._clock(), time.time()
+            job.status = status
         log.info(
             "FINISH job %s",
             facts(job=job.uuid, status=status, error=job.error.message if job.error else "-"),
