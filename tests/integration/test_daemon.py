@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -126,23 +125,23 @@ def test_it_says_ready_and_stopping_and_feeds_the_watchdog(
 
 
 def test_a_socket_of_systemds_is_taken(libvirtd: PrivateLibvirtd, tmp_path: Path) -> None:
-    """As systemd does: the listening socket is descriptor 3, LISTEN_PID is the daemon's own."""
+    """By systemd's own program: it listens, and becomes the daemon when somebody connects."""
     path = tmp_path / "s"
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    listener.listen()
     settings = config(
         tmp_path, libvirt={"uri": libvirtd.uri}, secrets={"usage_prefix": "activated/"},
         http={"socket": str(tmp_path / "other")},
     )  # fmt: skip
     started = subprocess.Popen(
-        ["bash", "-c", f'export LISTEN_PID=$$ LISTEN_FDS=1; exec 3<&{listener.fileno()}; exec "$@"',
-         "bash", sys.executable, "-m", "virtceph.daemon", "--config", settings],
-        pass_fds=[listener.fileno()], stderr=subprocess.DEVNULL,
+        ["systemd-socket-activate", "--listen", str(path), sys.executable, "-m", "virtceph.daemon",
+         "--config", settings],
+        stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
         from virtceph.client import connect
 
+        while not path.exists():
+            assert started.poll() is None
+            time.sleep(0.01)
         # The connection waits in the socket's queue until the daemon takes it.
         with connect(str(path), timeout_s=20) as client:
             assert client.Host.ping2() is True
@@ -150,7 +149,6 @@ def test_a_socket_of_systemds_is_taken(libvirtd: PrivateLibvirtd, tmp_path: Path
     finally:
         started.send_signal(signal.SIGTERM)
         assert started.wait(20) == 0
-        listener.close()
 
 
 def test_stopping_clears_the_secrets_and_ends_with_status_0(
