@@ -31,8 +31,9 @@ class Servers:
         self._sockets, self._feed = sockets, telling.feed
         pages = telling.pages()
         streams = telling.streams
-        self.http = HttpServer(dispatcher, access, pages, streams, settings.http, tls.http)
-        self.stomp = StompServer(dispatcher, access, settings.stomp, tls.stomp)
+        common, told = (dispatcher, access), telling.turned_away
+        self.http = HttpServer(*common, pages, streams, settings.http, tls.http, told)
+        self.stomp = StompServer(*common, settings.stomp, tls.stomp, told)
         self.metrics = MetricsPort(pages.metrics)
         relay = Relay(load_contract(), telling.feed, self.stomp.publish_event)
         self._relay = relay if settings.stomp.enabled else None

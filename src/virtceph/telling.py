@@ -24,7 +24,7 @@ from virtceph.host.metricsources import Sources
 from virtceph.host.storage import StorageDomains
 from virtceph.host.storagewatch import StorageWatch
 from virtceph.log import facts
-from virtceph.rpc.audit import Asked, AuditTrail
+from virtceph.rpc.audit import Asked, AuditTrail, TurnedAway
 from virtceph.rpc.feed import Feed
 from virtceph.rpc.httppages import Pages
 from virtceph.rpc.lanes import Lane
@@ -115,6 +115,10 @@ class Telling:
     def asked(self, asked: Asked) -> None:
         """A verb was served, or refused."""
         self.metrics.asked(asked.verb, asked.outcome, asked.elapsed_s)
+
+    def turned_away(self, who: TurnedAway) -> None:
+        """Somebody connected who gets nothing. Blocks on the disk, where the audit trail is a file."""
+        self._known.audit.tell(who)
 
     def job_changed(self, job: Job) -> None:
         """A job came into another state."""

@@ -12,6 +12,7 @@ from typing import Any
 from virtceph.host.events import Events
 from virtceph.httpoptions import Events as EventOptions
 from virtceph.httpoptions import Http
+from virtceph.rpc.audit import TurnedAway
 from virtceph.rpc.callers import Caller
 from virtceph.rpc.feed import Feed
 from virtceph.rpc.http import HttpServer
@@ -43,7 +44,9 @@ class HttpSite:
         self.streams = Streams(self.feed, EventOptions(**(streams or {})), CONTRACT.events)
         self.health: dict[str, Any] = {"status": "well"}
         pages = Pages(lambda: b"up 1\n", "text/plain", lambda: self.health, lambda: b"{}")
-        self.server = HttpServer(dispatcher, access, pages, self.streams, Http(**http), tls)
+        self.turned_away: list[TurnedAway] = []
+        parts = dispatcher, access, pages, self.streams, Http(**http), tls
+        self.server = HttpServer(*parts, self.turned_away.append)
 
     async def start(self, unix: list[Any], tcp: list[Any] | None = None) -> None:
         """Listen."""

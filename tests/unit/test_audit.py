@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from virtceph.rpc.audit import Asked, AuditTrail
+from virtceph.rpc.audit import Asked, AuditTrail, TurnedAway
 from virtceph.rpc.callers import Caller
 
 
@@ -84,3 +84,10 @@ def test_without_a_file_it_goes_to_the_log(caplog: pytest.LogCaptureFixture) -> 
 def test_verbs_are_told_from_the_level_on_that_is_set(least: str, wanted: list[str]) -> None:
     trail = AuditTrail("", least)
     assert [level for level in ("monitor", "operator", "admin") if trail.wants(level)] == wanted
+
+
+def test_whoever_is_turned_away_is_told_like_a_call() -> None:
+    told = json.loads(TurnedAway("cert:CN=who.lab", "192.0.2.1:5").line())
+    assert set(told) == set(json.loads(asked().line()))
+    assert (told["caller"], told["from"]) == ("cert:CN=who.lab", "192.0.2.1:5")
+    assert (told["outcome"], told["verb"]) == ("TurnedAway", "")

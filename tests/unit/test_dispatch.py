@@ -19,7 +19,7 @@ from virtceph.host.windows import FreezeResult
 from virtceph.rpc.audit import Asked
 from virtceph.rpc.callers import OVER_HTTP, OVER_STOMP, Caller
 from virtceph.rpc.dispatch import Dispatcher
-from virtceph.rpc.lanes import Lane
+from virtceph.rpc.lanes import Lane, LateError
 from virtceph.schema import load_contract
 from virtceph.schema.spec import LEVELS
 from virtceph.verbs.registry import load_verbs
@@ -273,8 +273,6 @@ def test_a_busy_lane_is_told(daemon: Daemon) -> None:
 
 
 def test_late_work_is_told_with_its_deadline(daemon: Daemon) -> None:
-    from virtceph.rpc.lanes import LateError
-
     async def late(*_all: Any) -> None:
         raise LateError
 
@@ -421,7 +419,8 @@ def test_each_call_is_told_with_its_caller_arguments_and_outcome(daemon: Daemon)
     assert (first.verb, first.outcome, first.arguments) == ("Host.echo", "ok", {"message": "hi"})
     assert first.caller == daemon.caller
     assert first.elapsed_s >= 0
-    assert (second.outcome, second.arguments) == ("InvalidParams", {})
+    # The value is of the wrong kind: nobody knows whether it may be told.
+    assert (second.outcome, second.arguments) == ("InvalidParams", {"message": "…"})
 
 
 def test_what_was_refused_or_late_is_told_too(daemon: Daemon) -> None:
@@ -431,6 +430,55 @@ def test_what_was_refused_or_late_is_told_too(daemon: Daemon) -> None:
     daemon.dispatcher.drain()
     daemon.fails("Host.ping2")
     assert [told.outcome for told in daemon.told] == ["AccessDenied", "ShuttingDown"]
+
+
+@pytest.mark.parametrize("params", [{"vmID": VM}, [VM]])
+def test_what_was_refused_is_told_with_what_it_was_about(daemon: Daemon, params: Any) -> None:
+    async def busy(*_all: Any) -> None:
+        raise errors.LaneBusy("rescue")
+
+    async def late(*_all: Any) -> None:
+        raise LateError
+
+    daemon.caller = Caller("unix:eve", "monitor")
+    daemon.fails("VM.thaw", params)
+    daemon.caller = Caller("unix:alice", "admin")
+    for run in (busy, late):
+        daemon.lanes["rescue"].run = run  # type: ignore[method-assign, assignment]
+        daemon.fails("VM.thaw", params)
+    daemon.dispatcher.drain()
+    daemon.fails("VM.freeze", params)
+    outcomes = ["AccessDenied", "LaneBusy", "DeadlineExceeded", "ShuttingDown"]
+    assert [told.outcome for told in daemon.told] == outcomes
+    assert [told.arguments["vm_id"] for told in daemon.told] == [UUID(VM)] * 4
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"uuid": "x"},
+        {"password": [SECRET["password"]]},
+        {"colour": SECRET["password"]},
+        {SECRET["password"]: 1},
+    ],
+)
+@pytest.mark.parametrize("level", ["monitor", "admin"])
+def test_a_key_of_a_refused_call_is_told_to_nobody(
+    daemon: Daemon, level: str, wrong: dict[str, Any]
+) -> None:
+    daemon.verbs["Host.registerSecrets"] = lambda **_: None
+    daemon.caller = Caller("unix:eve", level)
+    daemon.ask("Host.registerSecrets", {"secrets": [{**SECRET, **wrong}]})
+    daemon.ask("Host.registerSecrets", {"secrets": [SECRET], SECRET["password"]: 1})
+    daemon.ask("Host.registerSecrets", [[SECRET], SECRET["password"]])
+    lines = [told.line() for told in daemon.told]
+    assert len(lines) == 3
+    for line in lines:
+        assert SECRET["password"] not in line
+        assert KEY not in line
+    assert lines[1].count("…") == 1
+    assert '"secrets"' in lines[1]
 
 
 def test_a_key_is_told_to_nobody(daemon: Daemon) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import socket
 import tempfile
@@ -16,6 +17,7 @@ import pytest
 
 from tests.fakes.http_site import HttpSite
 from virtceph.rpc.access import Peer
+from virtceph.rpc.audit import TurnedAway
 from virtceph.rpc.callers import Caller
 from virtceph.rpc.http import HttpServer
 from virtceph.rpc.unixsocket import open_socket
@@ -53,8 +55,10 @@ def serve(
     scenario: Callable[[aiohttp.ClientSession, HttpServer], Awaitable[None]],
     access: Access | None = None,
     **limits: Any,
-) -> None:
-    async def run() -> None:
+) -> list[TurnedAway]:
+    """Who was turned away meanwhile."""
+
+    async def run() -> list[TurnedAway]:
         path = folder / "s"
         sizes = {"max_body_bytes": 4096, "max_connections": 10, **limits}
         site = HttpSite(Echo(), access or Access(), **sizes)
@@ -63,8 +67,9 @@ def serve(
         async with aiohttp.ClientSession(connector=connector) as session, asyncio.timeout(20):
             await scenario(session, site.server)
         await site.close()
+        return site.turned_away
 
-    asyncio.run(run())
+    return asyncio.run(run())
 
 
 URL = "http://localhost/jsonrpc"
@@ -108,7 +113,8 @@ def test_a_stranger_is_refused_before_his_body_is_read(folder: Path) -> None:
         async with session.post(URL, data=b"x" * 100) as reply:
             assert reply.status == 403
 
-    serve(folder, scenario, Access(False))
+    (told,) = serve(folder, scenario, Access(False))
+    assert (told.name[:5], told.source) == ("unix:", f"pid {os.getpid()}")
 
 
 def test_a_body_that_is_too_large_is_refused(folder: Path) -> None:

@@ -16,7 +16,7 @@ import uvloop
 from tests.lab.pki import Credentials
 from virtceph import config, errors
 from virtceph.rpc.access import Access
-from virtceph.rpc.audit import Asked
+from virtceph.rpc.audit import Asked, TurnedAway
 from virtceph.rpc.dispatch import Dispatcher
 from virtceph.rpc.lanes import Lane
 from virtceph.rpc.listening import open_tcp
@@ -61,6 +61,7 @@ class Served:
     dispatcher: Dispatcher
     port: int
     told: list[Asked]
+    turned_away: list[TurnedAway]
     loop: asyncio.AbstractEventLoop
     tls: ServerTls | None = None
     _closing: list[Lane] = field(default_factory=list)
@@ -108,7 +109,9 @@ def serving(
     server_tls = None
     if tls is not None:
         server_tls = ServerTls(TlsFiles("stomp", **tls.options()))
-    server = StompServer(dispatcher, Access(settings.access), settings.stomp, server_tls)
+    away: list[TurnedAway] = []
+    parts = dispatcher, Access(settings.access), settings.stomp, server_tls
+    server = StompServer(*parts, away.append)
     listener = open_tcp(ADDRESS, 0, "stomp.address")
     port = listener.getsockname()[1]
     ready, done = threading.Event(), threading.Event()
@@ -127,7 +130,7 @@ def serving(
     thread.start()
     assert ready.wait(10)
     try:
-        yield Served(server, dispatcher, port, told, made[0], server_tls)
+        yield Served(server, dispatcher, port, told, away, made[0], server_tls)
     finally:
         made[0].call_soon_threadsafe(stop.set)
         thread.join(20)

@@ -38,6 +38,7 @@ class Site:
 
     def __init__(self, site: HttpSite, path: Path, port: int) -> None:
         self.server, self._path, self._port = site.server, path, port
+        self.turned_away = site.turned_away
         self._writers: list[asyncio.StreamWriter] = []
 
     async def unix(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -169,5 +170,19 @@ def test_of_many_who_are_served_nothing_the_oldest_goes(
         third = await site.https(known["stranger"], entered=False)
         assert await first[0].read() == b""
         assert [await status(one) for one in (second, third)] == [403, 403]
+
+    serve(scenario)
+
+
+def test_each_stranger_is_told_to_the_audit_trail_once(
+    serve: Callable[..., None], known: dict[str, Credentials]
+) -> None:
+    async def scenario(site: Site) -> None:
+        await site.https(known["admin"])
+        stranger = await site.https(known["stranger"])
+        assert await status(stranger) == 403
+        (told,) = site.turned_away
+        assert told.name == "cert:CN=stranger,O=virtceph lab"
+        assert told.source.startswith("127.0.0.1:")
 
     serve(scenario)

@@ -103,6 +103,8 @@ def test_nobody_else_gets_a_byte(served: Served, authority: Authority, folder: P
     }
     for why, context in contexts.items():
         assert what_comes(served, context, CONNECT) == b"", why
+    (who,) = [who for who in served.turned_away if who.source.startswith("127.0.0.1:")]
+    assert who.name == f"cert:CN=who.lab,O={ORGANIZATION}"
     assert gets_in(served, client_tls(authority.issue(folder / "admin", "admins.lab")))
 
 

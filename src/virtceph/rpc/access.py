@@ -139,8 +139,7 @@ class Access:
         """The caller with a certificate that was verified; None for whoever gets nothing."""
         for rule in self._rules:
             if rule.is_subject(subject):
-                name = ",".join(f"{key}={_escaped(value)}" for key, value in subject)
-                return Caller(f"cert:{name}", rule.level, address)
+                return Caller(subject_name(subject), rule.level, address)
         return None
 
     def of_plain(self, address: str) -> Caller | None:
@@ -149,6 +148,11 @@ class Access:
             if rule.kind == "plain":
                 return Caller("plain", rule.level, address)
         return None
+
+
+def subject_name(subject: Subject) -> str:
+    """What the holder of a certificate is called: `cert:CN=engine.example.com,O=…`."""
+    return "cert:" + ",".join(f"{key}={_escaped(value)}" for key, value in subject)
 
 
 def _escaped(value: str) -> str:

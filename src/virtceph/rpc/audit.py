@@ -51,6 +51,19 @@ class Asked:
         return json.dumps(told, default=str, ensure_ascii=False)
 
 
+@dataclass(frozen=True)
+class TurnedAway:
+    """Somebody who connected and stands in none of the lists of [access]: his name, and where he is."""
+
+    name: str
+    source: str
+
+    def line(self) -> str:
+        """As it stands in the trail: with the same names, of which most say nothing."""
+        nobody = Caller(self.name, "", self.source)
+        return Asked(nobody, "", "", "", {}, "TurnedAway", 0.0).line()
+
+
 def _short(arguments: Mapping[str, Any]) -> Any:
     """The arguments as JSON has them, or the beginning of their text where that would be long."""
     text = json.dumps(dict(arguments), default=str, ensure_ascii=False)
@@ -76,7 +89,7 @@ class AuditTrail:
         """Whether verbs of this level are told."""
         return LEVELS.index(level) >= self._least
 
-    def tell(self, asked: Asked) -> None:
+    def tell(self, asked: Asked | TurnedAway) -> None:
         """Write one line. Blocks on the disk, where the trail is a file; what fails there is logged."""
         line = asked.line()
         if self._path is None:

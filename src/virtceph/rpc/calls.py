@@ -99,6 +99,18 @@ class Calls:
         assert isinstance(reply, dict)
         return reply
 
+    def arguments_of(
+        self, name: str, envelope: Mapping[str, Any], manner: Manner
+    ) -> Mapping[str, Any]:
+        """What is told of the arguments of a call that is not begun."""
+        verb, params = self._verbs[name], envelope.get("params") or {}
+        names = [param.name for param in verb.spec.params]
+        given = params if isinstance(params, dict) else dict(zip(names, params, strict=False))
+        try:
+            return verb.decoders[manner.strict](given)
+        except Mismatch:
+            return _names_of(verb.spec, given)
+
     def error_data(self, error: errors.VirtcephError, request_id: str | None = None) -> Any:
         """The facts of an error as they travel in its `data`."""
         spec = self._contract.errors[type(error).__name__]
@@ -152,7 +164,7 @@ class Calls:
         """Decode, run, encode. Raises only what the verb's contract lists."""
         verb, manner = call.verb, call.asking.manner
         try:
-            arguments = call.arguments = self._decode(verb, given, manner)
+            arguments = call.arguments = self._decode(call, given)
             if log.isEnabledFor(level):
                 log.log(level, "START %s %s", verb.spec.name, call.shown())
             result = verb.function(**arguments)
@@ -167,10 +179,12 @@ class Calls:
             log.exception("%s broke", verb.spec.name)
         raise errors.InternalError(request.current().id)
 
-    def _decode(self, verb: _Verb, given: Mapping[str, Any], manner: Manner) -> dict[str, Any]:
+    def _decode(self, call: _Call, given: Mapping[str, Any]) -> dict[str, Any]:
+        verb = call.verb
         try:
-            return verb.decoders[manner.strict](given)
+            return verb.decoders[call.asking.manner.strict](given)
         except Mismatch as mismatch:
+            call.arguments = _names_of(verb.spec, given)
             raise _told_as(verb.spec, mismatch) from None
 
     def _error(self, error: errors.VirtcephError, manner: Manner) -> tuple[Any, str, str]:
@@ -228,6 +242,12 @@ def _object(response: Any) -> dict[str, Any]:
 
 def _accept(_envelope: Any) -> None:
     """The envelope was checked before its lane was chosen."""
+
+
+def _names_of(spec: VerbSpec, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of arguments that cannot be decoded: which of the verb's own there are. Of their values,
+    and of other names, nobody knows what is a secret."""
+    return {param.python: "…" for param in spec.params if param.name in given}
 
 
 def _told_as(spec: VerbSpec, mismatch: Mismatch) -> errors.VirtcephError:

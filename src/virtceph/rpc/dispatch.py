@@ -106,13 +106,13 @@ class Dispatcher:
         )
         refusal = self._refusal(spec, caller)
         if refusal is not None:
-            return self._refused(spec, ident, asking, refusal, context)
+            return self._refused(spec, envelope, asking, refusal, context)
         if spec.lane == "inline":
             return self._calls.run(context, envelope, asking)
         # What ends a freeze is never refused for what else its caller has under way.
         quota = asking.quota if spec.lane != "rescue" else None
         if quota is not None and not quota.take():
-            return self._refused(spec, ident, asking, errors.LaneBusy("connection"), context)
+            return self._refused(spec, envelope, asking, errors.LaneBusy("connection"), context)
         return self._in_lane(spec, envelope, asking, context, quota)
 
     async def _in_lane(
@@ -135,7 +135,6 @@ class Dispatcher:
     async def _waited_for(
         self, spec: VerbSpec, envelope: dict[str, Any], asking: Asking, context: request.Request
     ) -> dict[str, Any]:
-        ident = envelope.get("id")
         try:
             return await self._lanes[spec.lane].run(
                 lambda: self._calls.run(context, envelope, asking),
@@ -143,11 +142,11 @@ class Dispatcher:
                 self._key(spec, envelope),
             )
         except (errors.LaneBusy, errors.ShuttingDown) as error:
-            return self._refused(spec, ident, asking, error, context)
+            return self._refused(spec, envelope, asking, error, context)
         except LateError:
             log.warning("late %s", facts(verb=spec.name, request=context.id))
             late = errors.DeadlineExceeded(spec.name, spec.deadline_s)
-            return self._refused(spec, ident, asking, late, context)
+            return self._refused(spec, envelope, asking, late, context)
 
     def _refusal(self, spec: VerbSpec, caller: Caller) -> errors.VirtcephError | None:
         """Why a verb is not even begun."""
@@ -161,16 +160,17 @@ class Dispatcher:
     def _refused(
         self,
         spec: VerbSpec,
-        ident: Any,
+        envelope: dict[str, Any],
         asking: Asking,
         error: errors.VirtcephError,
         context: request.Request,
     ) -> dict[str, Any]:
         """The reply for a verb that did not run to its end, told to whoever wants to know."""
         waited_s = time.monotonic() - (context.deadline_s - spec.deadline_s)
-        outcome = type(error).__name__
-        self._told(Asked(asking.caller, spec.name, spec.level, context.id, {}, outcome, waited_s))
-        return self._failure(ident, error, asking, context.id)
+        arguments = self._calls.arguments_of(spec.name, envelope, asking.manner)
+        how = context.id, arguments, type(error).__name__, waited_s
+        self._told(Asked(asking.caller, spec.name, spec.level, *how))
+        return self._failure(envelope.get("id"), error, asking, context.id)
 
     def _key(self, spec: VerbSpec, envelope: dict[str, Any]) -> str | None:
         params = envelope.get("params")

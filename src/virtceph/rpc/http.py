@@ -13,8 +13,9 @@ from aiohttp.http_exceptions import BadHttpMessage
 from virtceph.httpoptions import Http
 from virtceph.log import facts
 from virtceph.rpc.accepting import Acceptor
-from virtceph.rpc.access import Access, Peer
+from virtceph.rpc.access import Access, Peer, subject_name
 from virtceph.rpc.answers import Refusal, refusal
+from virtceph.rpc.audit import TurnedAway
 from virtceph.rpc.callers import Caller
 from virtceph.rpc.dispatch import Dispatcher
 from virtceph.rpc.handler import Handler, name_server
@@ -31,7 +32,8 @@ _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class HttpServer:
-    """Serves one daemon's callers. `tls` is for the TCP sockets, if there are any."""
+    """Serves one daemon's callers. `tls` is for the TCP sockets, if there are any. `turned_away` hears of who
+    gets nothing."""
 
     def __init__(
         self,
@@ -41,9 +43,11 @@ class HttpServer:
         streams: Streams,
         settings: Http,
         tls: ServerTls | None = None,
+        turned_away: Callable[[TurnedAway], None] = lambda _who: None,
     ) -> None:
         self._dispatcher, self._access, self._pages = dispatcher, access, pages
         self._streams, self._settings, self._tls = streams, settings, tls
+        self._turned_away = turned_away
         # Each transport has its own number: whoever is on the network must not keep the host's root out.
         self._places = {kind: Places(settings.max_connections) for kind in (UNIX, TLS)}
         app = web.Application(client_max_size=settings.max_body_bytes, middlewares=[self._guarded])
@@ -109,6 +113,7 @@ class HttpServer:
         caller = self._access.of_peer(peer)
         if caller is None:
             log.warning("refused %s", facts(peer=peer))
+            self._turned_away(TurnedAway(peer.name(), f"pid {peer.pid}"))
         return caller
 
     def _of_tls(self, transport: asyncio.BaseTransport, address: str) -> Caller | None:
@@ -116,8 +121,8 @@ class HttpServer:
         subject = subject_of(certificate)
         caller = self._access.of_subject(subject, address)
         if caller is None:
-            who = ",".join(f"{name}={value}" for name, value in subject)
-            log.warning("refused %s", facts(peer=address, subject=who))
+            log.warning("refused %s", facts(peer=address, subject=subject_name(subject)))
+            self._turned_away(TurnedAway(subject_name(subject), address))
         return caller
 
     # --- requests ---

@@ -15,7 +15,8 @@ from virtceph.log import facts
 from virtceph.rpc import envelope as envelopes
 from virtceph.rpc import topics
 from virtceph.rpc.accepting import Acceptor
-from virtceph.rpc.access import Access
+from virtceph.rpc.access import Access, subject_name
+from virtceph.rpc.audit import TurnedAway
 from virtceph.rpc.callers import Caller
 from virtceph.rpc.calls import Asking
 from virtceph.rpc.dispatch import Dispatcher
@@ -38,12 +39,18 @@ _NOTIFY_BASE = 2147483647
 
 
 class StompServer:
-    """Serves the dispatcher to engines. Used from one event loop."""
+    """Serves the dispatcher to engines. `turned_away` hears of who gets nothing. Used from one event loop."""
 
     def __init__(
-        self, dispatcher: Dispatcher, access: Access, settings: Stomp, tls: ServerTls | None
+        self,
+        dispatcher: Dispatcher,
+        access: Access,
+        settings: Stomp,
+        tls: ServerTls | None,
+        turned_away: Callable[[TurnedAway], None] = lambda _who: None,
     ) -> None:
         self._dispatcher, self._access, self.settings, self._tls = dispatcher, access, settings, tls
+        self.turned_away = turned_away
         self.topics = Topics()
         self.quota = Quota(settings.max_in_flight_total)
         self.frame_limits = FrameLimits(
@@ -148,9 +155,9 @@ class Connection(asyncio.Protocol):
         certificate = None if ssl_object is None else ssl_object.getpeercert(True)
         caller = server.caller(certificate, self._address)
         if caller is None:
-            names = subject_of(certificate) if certificate else ()
-            who = ",".join(f"{name}={value}" for name, value in names)
+            who = subject_name(subject_of(certificate)) if certificate else "plain"
             log.warning("refused %s", facts(peer=self._address, subject=who))
+            server.turned_away(TurnedAway(who, self._address))
             self._transport.abort()
             return
         server.connections.add(self)
