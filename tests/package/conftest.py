@@ -27,6 +27,16 @@ from tests.package.unit import Service
 
 RELEASE = "bookworm"
 USER = "web"
+RECORD = "var/log/asked"
+# In the place of systemctl. It says of every unit that it is enabled and runs: so nothing is left unasked.
+_RECORDER = f"""#!/bin/sh
+echo "$*" >>/{RECORD}
+case "$*" in *is-enabled*) echo enabled ;; esac
+"""
+_POLICY = """#!/bin/sh
+case "$1" in virtceph*) exit 0 ;; esac
+exit 101
+"""
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +74,28 @@ def install(chroot: Chroot, package: Path) -> None:
     chroot.run("apt-get", "install", *options, "/root/virtceph.deb")
 
 
+def record(chroot: Chroot) -> None:
+    """Have systemctl write down what it is asked, as if systemd ran there; systemctl.real works. Blocks."""
+    options = ["--local", "--rename", "--divert", "/bin/systemctl.real", "--add"]
+    chroot.run("dpkg-divert", *options, "/bin/systemctl")
+    for path, text in (("bin/systemctl", _RECORDER), ("usr/sbin/policy-rc.d", _POLICY)):
+        (chroot.root / path).write_text(text)
+        (chroot.root / path).chmod(0o755)
+    chroot.run("mkdir", "-p", "/run/systemd/system")
+
+
+def asked(chroot: Chroot) -> list[str]:
+    """What systemctl was asked about this project's units, in order."""
+    lines = (chroot.root / RECORD).read_text().splitlines()
+    return [line for line in lines if "virtceph" in line]
+
+
+def enabled(chroot: Chroot) -> list[str]:
+    """This project's units that an administrator's systemd starts by itself. Blocks."""
+    argv = ["find", "/etc/systemd", "-name", "*virtceph*", "-printf", "%f\\n"]
+    return sorted(chroot.run(*argv).stdout.splitlines())
+
+
 @pytest.fixture(scope="module")
 def chroot(lab_state: Path, package: Path) -> Iterator[Chroot]:
     """A clean Debian in which the first step of the quick start was taken."""
@@ -75,6 +107,7 @@ def chroot(lab_state: Path, package: Path) -> Iterator[Chroot]:
     made.run("groupadd", "--system", "--gid", str(known.gid), user.NAME)
     options = ["--system", "--no-create-home", "--gid", user.NAME, "--uid", str(known.uid)]
     made.run("useradd", *options, "--home-dir", "/var/lib/virtceph", user.NAME)
+    record(made)
     made.run("apt-get", "update", "-qq")
     shutil.copy(package, folder / "root" / package.name)
     made.run("bash", "-c", f"cd /root && {steps()[0]}")

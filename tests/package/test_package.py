@@ -14,10 +14,11 @@ import pytest
 from tests.faults.waiting import until
 from tests.lab.guest import is_frozen
 from tests.package.chroot import Chroot
-from tests.package.conftest import Host, install, steps
+from tests.package.conftest import RECORD, Host, asked, enabled, install, steps
 from tests.package.unit import run_once
 
 CONFIG = "etc/virtceph/virtcephd.toml"
+SERVICES = ["virtceph-guard.service", "virtcephd.service", "virtcephd.socket"]
 
 
 def test_it_needs_no_compiler_and_nothing_from_pypi(chroot: Chroot) -> None:
@@ -26,6 +27,13 @@ def test_it_needs_no_compiler_and_nothing_from_pypi(chroot: Chroot) -> None:
     assert "0.1.0" in chroot.run("virtceph", "--version").stdout
     assert "0.1.0" in chroot.run("virtcephd", "--version").stdout
     assert chroot.run("virtcephd", "--print-config").stdout.startswith("# virtcephd.toml")
+
+
+def test_its_installation_starts_and_enables_nothing(chroot: Chroot) -> None:
+    # A daemon that starts clears secrets: on a host of another agent's, that agent's.
+    assert "--system daemon-reload" in (chroot.root / RECORD).read_text().splitlines()
+    assert asked(chroot) == []
+    assert enabled(chroot) == []
 
 
 def test_lintian_has_nothing_to_say(package: Path) -> None:
@@ -93,6 +101,7 @@ def test_the_quick_start_leads_to_a_consistent_snapshot_word_by_word(host: Host)
 
 def systemctl(host: Host, units: list[str]) -> None:
     """What `systemctl enable --now` does, by whoever is no systemd."""
+    host.chroot.run("systemctl.real", "enable", *units, SYSTEMD_OFFLINE="1")
     for unit in units:
         name, _, kind = unit.rpartition(".")
         if kind == "service":
@@ -155,8 +164,13 @@ def test_a_vm_with_a_configured_key_is_served_after(
 def test_an_upgrade_keeps_a_lease_that_is_open(host: Host, build: Callable[[str], Path]) -> None:
     newer = build("0.1.1")
     host.virtceph("VM", "freeze", f"vmID={host.web01.uuid}", "timeout=90")
+    before = asked(host.chroot)
     install(host.chroot, newer)
-    # As the package's scripts have systemd do it.
+    # What does not run, try-restart does not start.
+    restarted = "try-restart virtceph-guard.service virtcephd.service"
+    assert asked(host.chroot)[len(before) :] == [restarted]
+    assert enabled(host.chroot) == sorted([*SERVICES, "virtceph-snapshot@web01.timer"])
+    # As that has systemd do it.
     host.guard.kill()
     host.guard.start()
     host.daemon.stop()
@@ -180,9 +194,15 @@ def test_a_purge_leaves_what_somebody_exported_and_nothing_else(host: Host) -> N
     image.write_bytes(b"somebody's disk")
     host.daemon.stop()
     host.guard.stop()
+    before = asked(host.chroot)
     done = host.chroot.run("apt-get", "purge", "-y", "-qq", "virtceph")
     assert "files are left in /var/lib/virtceph" in done.stdout + done.stderr
     assert image.read_bytes() == b"somebody's disk"
+    assert asked(host.chroot)[len(before) :] == [
+        "stop virtceph-snapshot@*.timer virtcephd.socket virtcephd.service",
+        "stop virtceph-guard.service",
+    ]
+    assert enabled(host.chroot) == []
     left = host.chroot.run("find", "/", "-xdev", "-path", "*virtceph*", "-not", "-path", "/proc/*")
     ours = [path for path in left.stdout.splitlines() if not path.startswith("/var/lib/virtceph")]
     # The administrator's key, which the configuration named, is the administrator's.
