@@ -230,7 +230,13 @@ def test_a_move_that_was_cut_short_in_naming_its_copy_ends_with_one_whole_volume
     owner = kept.parents[1].stat()
     os.chown(kept.parent, owner.st_uid, owner.st_gid)
     kept.write_text(json.dumps(asdict(record), default=str))
-    halts.serving(lone.start(daemon.folder.name), "", site.ceph, (POOL, POOL2))
+    # Who has the copy open still keeps it from being removed, until it is decided what becomes of the volume.
+    with site.ceph.pool(POOL2) as there, rbd.Image(there, part):
+        halts.serving(lone.start(daemon.folder.name), "", site.ceph, (POOL, POOL2))
+        if entered:
+            until(lambda: trash(site.ceph) == [], FORGOTTEN_S)
+        else:
+            until(lambda: volume in names(site.ceph), FORGOTTEN_S)
     until(lambda: not kept.exists(), FORGOTTEN_S)
     assert is_clear(site)
     there_now = [POOL2] if entered else [POOL]
