@@ -41,7 +41,8 @@ class Http:
     handshake_timeout_s: float = option(10.0, "How long TLS may take.", minimum=0.1, maximum=600.0)
     request_timeout_s: float = option(
         30.0,
-        "How long a request may take to come, from its first byte to the end of its body.",
+        "How long a request may take to come, from its first byte to the end of its body; and when a\n"
+        "connection is closed whose caller takes nothing of his reply.",
         minimum=0.1,
         maximum=3600.0,
     )

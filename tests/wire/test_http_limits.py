@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import socket
 import tempfile
+import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from tests.fakes.http_site import HttpSite
 from tests.lab.pki import Authority, Credentials
 from tests.wire.serving import client_tls
 from virtceph import config
+from virtceph.events import SecretsRegistered
 from virtceph.rpc.access import Access
 from virtceph.rpc.callers import Caller
 from virtceph.rpc.listening import open_tcp
@@ -24,6 +27,13 @@ from virtceph.rpc.tls import ServerTls, TlsFiles
 from virtceph.rpc.unixsocket import open_socket
 
 ASK = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+# More than a socket and a transport hold.
+BIG = b"x" * (8 << 20)
+
+
+def posted(body: bytes, path: str = "/jsonrpc", more: str = "") -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\n{more}Content-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
 
 
 class Echo:
@@ -37,12 +47,12 @@ class Site:
     """A server on a UNIX socket and on a TCP port, and its clients."""
 
     def __init__(self, site: HttpSite, path: Path, port: int) -> None:
-        self.server, self._path, self._port = site.server, path, port
-        self.turned_away = site.turned_away
+        self.server, self.path, self.port = site.server, path, port
+        self.turned_away, self.events = site.turned_away, site.events
         self._writers: list[asyncio.StreamWriter] = []
 
     async def unix(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await asyncio.open_unix_connection(self._path)
+        reader, writer = await asyncio.open_unix_connection(self.path)
         self._writers.append(writer)
         return reader, writer
 
@@ -50,7 +60,7 @@ class Site:
         self, who: Credentials, *, entered: bool = True
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         tls, before = client_tls(who), self.server.connections()["https"]
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port, ssl=tls)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=tls)
         self._writers.append(writer)
         # The client's handshake is done first.
         if entered:
@@ -186,3 +196,48 @@ def test_each_stranger_is_told_to_the_audit_trail_once(
         assert told.source.startswith("127.0.0.1:")
 
     serve(scenario)
+
+
+async def asks(site: Site, request: bytes) -> socket.socket:
+    """A connection that asks and is not read from."""
+    client = socket.socket(socket.AF_UNIX)
+    client.setblocking(False)
+    client.connect(str(site.path))
+    await asyncio.get_running_loop().sock_sendall(client, request)
+    return client
+
+
+def test_a_caller_who_does_not_read_his_reply_is_given_up(serve: Callable[..., None]) -> None:
+    async def scenario(site: Site) -> None:
+        with await asks(site, posted(BIG)):
+            assert site.server.connections()["unix"] == 1
+            await site.until("unix", 0)
+
+    serve(scenario, max_body_bytes=2 * len(BIG), request_timeout_s=0.5)
+
+
+def test_a_reader_of_events_has_the_time_that_is_his(serve: Callable[..., None]) -> None:
+    async def scenario(site: Site) -> None:
+        with await asks(site, b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n"):
+            for _ in range(200):
+                site.events.tell(SecretsRegistered([uuid.UUID(int=1)] * 200))
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.6)
+            # events.stuck_timeout_s is longer.
+            assert site.server.connections()["unix"] == 1
+
+    serve(scenario, request_timeout_s=0.3)
+
+
+def test_a_caller_who_reads_slowly_gets_all_of_his_reply(serve: Callable[..., None]) -> None:
+    async def scenario(site: Site) -> None:
+        loop = asyncio.get_running_loop()
+        with await asks(site, posted(BIG)) as client:
+            got = 0
+            # Three times as long as he may take nothing.
+            while got < len(BIG):
+                got += len(await loop.sock_recv(client, len(BIG) // 16))
+                await asyncio.sleep(0.1)
+        assert got >= len(BIG)
+
+    serve(scenario, max_body_bytes=2 * len(BIG), request_timeout_s=0.5)

@@ -82,7 +82,8 @@ class HttpConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._unserved: asyncio.TimerHandle | None = None
-        self._busy = self._known = False
+        self._unread: asyncio.TimerHandle | None = None
+        self._busy = self._known = self._at_own_pace = False
         self._caller: Caller | None = None
 
     def caller(self) -> Caller | None:
@@ -99,6 +100,11 @@ class HttpConnection(asyncio.Protocol):
     def request_served(self) -> None:
         """It is answered; the next may come."""
         self._busy = False
+
+    def reads_at_his_own_pace(self) -> None:
+        """Whoever writes to it bounds how long it may read nothing."""
+        self._at_own_pace = True
+        self._stop_waiting()
 
     def cut(self) -> None:
         """Close it at once, whatever is under way."""
@@ -133,14 +139,19 @@ class HttpConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The other end does not read as fast as it is written to."""
         self._inner.pause_writing()
+        # aiohttp waits for it without end.
+        if not self._at_own_pace and self._transport is not None:
+            self._wait_for_reader(self._transport)
 
     def resume_writing(self) -> None:
         """It has read."""
+        self._stop_waiting()
         self._inner.resume_writing()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Forget it."""
         self._stop_timer()
+        self._stop_waiting()
         if self._unserved is not None:
             self._unserved.cancel()
         self.gone.set()
@@ -151,6 +162,23 @@ class HttpConnection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _wait_for_reader(self, transport: asyncio.Transport) -> None:
+        """Cut it when it takes nothing for as long as a request may take to come."""
+        before = transport.get_write_buffer_size()
+
+        def look() -> None:
+            if transport.get_write_buffer_size() < before:
+                self._wait_for_reader(transport)
+            else:
+                self.cut()
+
+        self._unread = asyncio.get_running_loop().call_later(self._request_timeout_s, look)
+
+    def _stop_waiting(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _late(self) -> None:
         transport = self._transport

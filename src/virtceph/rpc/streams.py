@@ -53,6 +53,7 @@ class Streams:
         response.content_type = "text/event-stream"
         response.charset = "utf-8"
         self.open += 1
+        connection.reads_at_his_own_pace()
         told = asyncio.create_task(self._tell(asked, response, caller, behind, loss, types, follow))
         gone = asyncio.create_task(connection.gone.wait())
         try:
