@@ -241,3 +241,41 @@ def test_a_caller_who_reads_slowly_gets_all_of_his_reply(serve: Callable[..., No
         assert got >= len(BIG)
 
     serve(scenario, max_body_bytes=2 * len(BIG), request_timeout_s=0.5)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [posted(b"x", "/nosuch"), posted(b"", "/nosuch"), posted(b"x", "/metrics"), posted(b"{}"), ASK],
+    ids=["404", "404 without a body", "405", "200", "a page"],
+)
+def test_an_answered_connection_is_not_told_that_its_request_is_late(
+    serve: Callable[..., None], request_: bytes
+) -> None:
+    async def scenario(site: Site) -> None:
+        reader, writer = await site.unix()
+        writer.write(request_)
+        await reader.readuntil(b"}")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.8):
+                # A client that keeps connections would take this for the next reply.
+                assert await reader.read() == b"", "an answer that nobody asked for"
+        writer.write(ASK)
+        assert b" 200 " in await reader.readuntil(b"}")
+
+    serve(scenario, request_timeout_s=0.3)
+
+
+@pytest.mark.parametrize("path", ["/nosuch", "/metrics"])
+def test_what_is_refused_before_its_body_has_come_closes_the_connection(
+    serve: Callable[..., None], path: str
+) -> None:
+    async def scenario(site: Site) -> None:
+        reader, writer = await site.unix()
+        head, _, body = posted(b"x" * 100, path).partition(b"\r\n\r\n")
+        writer.write(head + b"\r\n\r\n")
+        answer = await reader.readuntil(b"}")
+        assert b"Connection: close" in answer
+        writer.write(body)
+        assert await reader.read() == b""
+
+    serve(scenario, request_timeout_s=0.3)

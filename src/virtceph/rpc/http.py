@@ -140,10 +140,10 @@ class HttpServer:
         try:
             return await handler(request)
         except Refusal as error:
-            return refusal(error.status, error.reason)
+            return refusal(error.status, error.reason, close=_more_comes(request))
         except web.HTTPException as error:
-            # Of a body that is too large the rest is not read.
-            return refusal(error.status, error.text or error.reason, close=error.status == 413)
+            reason = error.text or error.reason
+            return refusal(error.status, reason, close=_more_comes(request))
         finally:
             connection.request_served()
 
@@ -172,6 +172,12 @@ class HttpServer:
     async def _events(self, asked: web.Request) -> web.StreamResponse:
         connection = self._connection_of(asked)
         return await self._streams.serve(asked, _caller(connection), connection)
+
+
+def _more_comes(request: web.Request) -> bool:
+    """Whether some of a request's body was not read, as of one that is too large. It would be taken for the
+    beginning of the next request, which would then be late."""
+    return not request.content.is_eof()
 
 
 def _caller(connection: HttpConnection) -> Caller:

@@ -100,6 +100,8 @@ class HttpConnection(asyncio.Protocol):
     def request_served(self) -> None:
         """It is answered; the next may come."""
         self._busy = False
+        # Of a request that was answered before its end was waited for.
+        self._stop_timer()
 
     def reads_at_his_own_pace(self) -> None:
         """Whoever writes to it bounds how long it may read nothing."""
