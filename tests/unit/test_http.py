@@ -86,6 +86,20 @@ def test_a_post_is_handed_to_the_dispatcher_with_its_caller(folder: Path) -> Non
     serve(folder, scenario)
 
 
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost", ""])
+def test_no_page_in_a_browser_acts_for_who_looks_at_it(folder: Path, origin: str) -> None:
+    async def scenario(session: aiohttp.ClientSession, _server: HttpServer) -> None:
+        # What a page may send to another site without asking.
+        headers = {"Origin": origin, "Content-Type": "text/plain"}
+        async with session.post(URL, data=b"body", headers=headers) as reply:
+            assert reply.status == 403
+            assert "browser" in (await reply.json())["error"]
+        async with session.post(URL, data=b"body") as reply:
+            assert reply.status == 200
+
+    serve(folder, scenario)
+
+
 def test_what_has_no_reply_is_204(folder: Path) -> None:
     async def scenario(session: aiohttp.ClientSession, _server: HttpServer) -> None:
         async with session.post(URL, data=b"{}") as reply:

@@ -154,6 +154,9 @@ class HttpServer:
         raise ConnectionResetError  # lost meanwhile
 
     async def _jsonrpc(self, asked: web.Request) -> web.Response:
+        if "Origin" in asked.headers:
+            # Any page may post a text to anywhere, and the browser adds the certificate that it holds.
+            raise Refusal(403, "a page in a browser (Origin) is not served here")
         # HTTPRequestEntityTooLarge (413) comes from `read` itself.
         try:
             body = await asked.read()
