@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import tracemalloc
 
@@ -252,3 +253,22 @@ def test_a_frame_has_its_content_length_last_and_only_with_a_body() -> None:
     assert stomp.encode("SEND", [("a", "b")], b"xy") == b"SEND\na:b\ncontent-length:2\n\nxy\0"
     assert stomp.encode("SEND", [("a", "b")]) == b"SEND\na:b\n\n\0"
     assert stomp.encode("ERROR", body="ü".encode()) == b"ERROR\ncontent-length:2\n\n\xc3\xbc\0"
+
+
+@given(st.text("\r\nx\0").map(str.encode), st.integers(0, 3))
+def test_between_frames_just_ends_of_lines_are_passed_over(data: bytes, at: int) -> None:
+    expected = re.compile(rb"(?:\r?\n)*").match(data, at)
+    assert expected is not None
+    assert FrameReader(ENOUGH)._skip(data, at) == max(at, expected.end())
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_many_ends_of_lines_take_no_memory(end: bytes) -> None:
+    data, reader = end * (1 << 20), FrameReader(ENOUGH)
+    reader.add(data)
+    tracemalloc.start()
+    assert reader.next() is None
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert not reader.begun
+    assert peak < 65536
