@@ -17,6 +17,7 @@ from tests.integration.migrating import migrating
 from tests.integration.recorder import error_of
 from tests.integration.stall import stalled
 from tests.integration.test_freeze import guest_says
+from tests.integration.told import Told
 from tests.lab.domain_xml import FileDisk
 from tests.lab.guest import Guest
 from tests.lab.inspect_image import examine_image
@@ -136,13 +137,15 @@ def test_frozen_by_somebody_else_is_called_crash(site: Site, vm: Guest, name: st
     assert "not by this daemon" in job["result"]["reason"]
 
 
-def test_a_lease_that_ran_out_makes_it_crash(site: Site, vm: Guest, name: str) -> None:
-    site.call("VM.freeze", vmID=vm.uuid, timeout=2)
+def test_a_lease_that_ran_out_makes_it_crash(site: Site, vm: Guest, name: str, told: Told) -> None:
+    mark = told.mark()
+    # Longer than the job takes anywhere: a lease that ends during it is told by other words.
+    site.call("VM.freeze", vmID=vm.uuid, timeout=15)
     job = run(site, vm, frozen=True, snapDrives=both(vm, name))
-    time.sleep(3)
-    told = site.call("Host.getJobs", job_ids=[job["id"]])[job["id"]]
-    assert told["result"]["consistency"] == "crash"
-    assert told["result"]["reason"] == "the lease ran out"
+    assert job["result"]["consistency"] == "pending"
+    told.wait("snapshot_inconsistent", mark, jobID=job["id"])
+    result = site.call("Host.getJobs", job_ids=[job["id"]])[job["id"]]["result"]
+    assert (result["consistency"], result["reason"]) == ("crash", "the lease ran out")
 
 
 def test_no_drives_at_all_works_and_libvirt_is_not_asked(site: Site, vm: Guest) -> None:
