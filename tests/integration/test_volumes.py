@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 import rbd
 
+from tests.faults.pace import slowness
 from tests.faults.waiting import until
 from tests.integration.conftest import Rough, Site, remove_if_there
 from tests.integration.recorder import RecordingClient, error_of
@@ -319,10 +320,12 @@ def test_a_limit_holds_at_once_for_who_has_the_volume_open_and_is_lifted_at_once
         rbd.Image(ioctx, image) as handle,
     ):
         handle.write(b"x", 0)
-        site.volume("setQos", image, qos={"writeIops": 20})
-        assert written_s(60) > 1.5
+        # Five of them are let through as a burst; the others take a fifth of a second each.
+        site.volume("setQos", image, qos={"writeIops": 5})
+        limited_s = written_s(40)
+        assert limited_s > 4
         site.volume("setQos", image, qos={})
-        assert written_s(60) < 1.5
+        assert written_s(40) < limited_s / 2
 
 
 def test_a_running_vm_is_limited_and_writes_on(site: Site, vm: Guest) -> None:
@@ -547,7 +550,7 @@ def test_an_image_with_hundreds_of_snapshots_and_clones_is_told_soon(
         list(threads.map(clone, range(100)))
         began_s = time.monotonic()
         info, snapshots = site.volume("getInfo", image), site.volume("listSnapshots", image)
-        assert time.monotonic() - began_s < 5
+        assert time.monotonic() - began_s < 5 * slowness()
         list(threads.map(lambda name: rbd.RBD().remove(ioctx2, name), clones))
     assert (info["snapshots"], info["cloneCount"], len(snapshots)) == (300, 100, 300)
     told = {s["snapshotName"]: [c["volumeName"] for c in s["clones"]] for s in snapshots}
@@ -649,7 +652,7 @@ def test_a_full_pool_is_told_at_once_and_can_be_emptied(site: Site, full_pool: U
             False,
         )
     # librbd alone waits for room until its time-out, for each of them.
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 5 * slowness()
     error = error_of(site.call, "Volume.create", **{**changes["create"], "size": 8 << 20})
     assert (error.code, error.data["field"]) == (91, "size")
     error = error_of(site.call, "Volume.extendSize", **filled, newSize=128 << 20)
