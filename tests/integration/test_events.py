@@ -63,7 +63,7 @@ def test_a_lease_that_runs_out_on_a_guest_that_cannot_be_thawed_is_told_until_it
     site: Site, guest: Guest, told: Told
 ) -> None:
     mark = told.mark()
-    site.call("VM.freeze", vmID=guest.uuid, timeout=2)
+    site.call("VM.freeze", vmID=guest.uuid, timeout=10)
     guest.domain.suspend()
     told.wait("vm_status", mark, vmId=guest.uuid, status="Paused")
     told.wait("lease_expired", mark, vmId=guest.uuid)
