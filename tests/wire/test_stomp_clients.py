@@ -87,15 +87,16 @@ def test_without_its_pace_a_java_client_waits(
 def test_heartbeats_reach_a_java_client_in_time(
     served: Served, credentials: Credentials | None
 ) -> None:
-    """It ends the connection after one and a half times what it asked for."""
+    """It ends the connection after one and a half times what it asked for. It asks for so much that a busy
+    machine makes no half of it."""
     client = JavaLike(
-        (ADDRESS, served.port), credentials and client_tls(credentials), wants_ms=1000
+        (ADDRESS, served.port), credentials and client_tls(credentials), wants_ms=3000
     )
     try:
-        end_s = time.monotonic() + 2.3
+        end_s = time.monotonic() + 6.9
         while time.monotonic() < end_s:
             client.turn(0.5)
-        assert client.longest_silence_s < 1.5
+        assert client.longest_silence_s < 4.5
     finally:
         client.close()
 
