@@ -8,6 +8,7 @@ from typing import Any
 from virtceph.schema.spec import Contract, FieldSpec, VerbSpec, leaf_type
 
 _UUID = "1f2e3d4c-5b6a-4789-8abc-def012345678"
+_EXCHANGE = "/var/lib/virtceph/exchange"
 _BY_NAME: dict[str, Any] = {
     "vmID": "5c6a1f6c-2f55-4f0b-9d7f-3a1f1c2b7e01",
     "storageDomainID": "8e0d2c5a-7b1f-4c39-a3a5-6f2b90c1d402",
@@ -21,6 +22,10 @@ _BY_NAME: dict[str, Any] = {
     "pool": "vms",
     "volumeName": "web-root",
     "snapshotName": "nightly",
+    "toSnapshot": "tuesday",
+    "newName": "web-copy",
+    "path": f"{_EXCHANGE}/web-root.raw",
+    "paths": [f"{_EXCHANGE}/monday.diff", f"{_EXCHANGE}/tuesday.diff"],
     "size": "10GiB",
     "newSize": "20GiB",
     "usageType": "ceph",
@@ -30,6 +35,9 @@ _BY_NAME: dict[str, Any] = {
 # What a reader should see although it is not required.
 _SHOWN: dict[str, dict[str, Any]] = {
     "VM.freeze": {"timeout": 30},
+    "Volume.exportDiff": {"fromSnapshot": "monday", "path": f"{_EXCHANGE}/tuesday.diff"},
+    "Volume.importDiff": {"path": f"{_EXCHANGE}/tuesday.diff"},
+    "Volume.mergeDiffs": {"path": f"{_EXCHANGE}/week.diff"},
     "VM.hotplugDisk": {name: _BY_NAME[name] for name in ("storageDomainID", "volumeName")},
     "VM.hotunplugDisk": {"disk": "vdb"},
     "VM.diskSizeExtend": {"disk": "vdb"},
