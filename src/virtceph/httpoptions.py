@@ -38,6 +38,22 @@ class Http:
         minimum=1,
         maximum=65536,
     )
+    max_batch: int = option(
+        1000, "Requests in one body; an array of more is refused.", minimum=1, maximum=100_000
+    )
+    max_in_flight: int = option(
+        64,
+        "Requests of one body that may be under way; a further one is answered 1100. Verbs that never wait\n"
+        "do not count, nor do those that end a freeze.",
+        minimum=1,
+        maximum=10000,
+    )
+    max_in_flight_total: int = option(
+        256,
+        "The same for all connections together, of the UNIX socket and of TCP each.",
+        minimum=1,
+        maximum=100000,
+    )
     handshake_timeout_s: float = option(10.0, "How long TLS may take.", minimum=0.1, maximum=600.0)
     request_timeout_s: float = option(
         30.0,

@@ -90,13 +90,13 @@ class Bodies:
 
 def check_reply(body: bytes, reply: Any, *, any_id: bool) -> None:
     """No reply without a request, none to a notification, each id as it was; and never our own bug."""
-    replies = [] if reply is None else reply if isinstance(reply, list) else [reply]
+    sent = envelopes.load(envelopes.dump(reply))
+    replies = [] if sent is None else sent if isinstance(sent, list) else [sent]
     for one in replies:
         assert set(one) in ({"jsonrpc", "id", "result"}, {"jsonrpc", "id", "error"}), one
         assert "error" not in one or one["error"]["code"] != _INTERNAL, one
-    envelopes.dump(reply)
     expected = _expected(body, any_id)
-    assert Counter(json.dumps(one["id"]) for one in replies) == expected, (expected, reply)
+    assert Counter(json.dumps(one["id"]) for one in replies) == expected, (expected, sent)
 
 
 def _expected(body: bytes, any_id: bool) -> Counter[str]:

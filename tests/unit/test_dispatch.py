@@ -7,6 +7,7 @@ import base64
 import json
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
@@ -18,8 +19,10 @@ from virtceph.host.secrets import SecretInfo
 from virtceph.host.windows import FreezeResult
 from virtceph.rpc.audit import Asked
 from virtceph.rpc.callers import OVER_HTTP, OVER_STOMP, Caller
+from virtceph.rpc.calls import Asking
 from virtceph.rpc.dispatch import Dispatcher
 from virtceph.rpc.lanes import Lane, LateError
+from virtceph.rpc.quota import Quota
 from virtceph.schema import load_contract
 from virtceph.schema.spec import LEVELS
 from virtceph.verbs.registry import load_verbs
@@ -49,6 +52,7 @@ class Daemon:
         functions = {name: self._function(name) for name in self.contract.verbs}
         self.caller, self.manner = Caller("unix:alice", "admin", "pid 7"), OVER_HTTP
         self.told: list[Asked] = []
+        self.most: dict[str, Any] = {}
         self.dispatcher = Dispatcher(
             self.contract, functions, self.lanes, lambda key: key, self.told.append
         )
@@ -60,9 +64,12 @@ class Daemon:
 
         return function
 
+    def asking(self) -> Asking:
+        return Asking(self.caller, self.manner, **self.most)
+
     def raw(self, body: bytes | str) -> Any:
         body = body.encode() if isinstance(body, str) else body
-        reply = asyncio.run(self.dispatcher.handle(body, self.caller, self.manner))
+        reply = asyncio.run(self.dispatcher.handle(body, self.asking()))
         return None if reply is None else json.loads(reply)
 
     def ask(self, method: str, params: Any = None, ident: Any = 1) -> Any:
@@ -180,6 +187,69 @@ def test_a_batch_is_answered_in_its_order_without_its_notifications(daemon: Daem
     replies = daemon.raw(json.dumps(batch))
     assert [reply["id"] for reply in replies] == ["a", None, "b"]
     assert replies[1]["error"]["code"] == -32600
+
+
+def several(count: int, method: str, **params: Any) -> list[dict[str, Any]]:
+    one = {"jsonrpc": "2.0", "method": method, "params": params}
+    return [{**one, "id": number} for number in range(count)]
+
+
+def test_a_batch_of_more_requests_than_may_be_is_refused(daemon: Daemon) -> None:
+    daemon.most["max_batch"] = 3
+    assert len(daemon.raw(json.dumps(several(3, "Host.ping2")))) == 3
+    error = daemon.raw(json.dumps(several(4, "Host.ping2")))["error"]
+    assert error["code"] == -32600
+    assert "at most 3 requests" in error["message"]
+
+
+def test_a_batch_whose_replies_are_more_than_may_be_gets_no_more_but_thaws(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("virtceph.rpc.batch.REPLY_BYTES", 2500)
+    daemon.verbs["VM.thaw"] = lambda **_: raise_down()
+    daemon.verbs["Host.getVMList"] = lambda **_: ["x" * 1000]
+    for method, params in (("Host.echo", {"message": "x" * 1000}), ("VM.thaw", {"vmID": VM})):
+        asked = several(9, "Host.echo", message="x" * 1000) + several(1, method, **params)
+        replies = daemon.raw(json.dumps(asked))
+        busy = [reply["error"]["data"]["lane"] for reply in replies[3:9]]
+        assert ["result" in reply for reply in replies[:3]] == [True] * 3
+        assert busy == ["batch"] * 6
+    assert replies[-1]["error"]["code"] != 1100
+
+
+def test_requests_of_a_batch_beyond_those_that_may_be_under_way_are_refused(
+    daemon: Daemon,
+) -> None:
+    daemon.most["quota"] = quota = Quota(2)
+    gate = threading.Event()
+    daemon.verbs["Host.getVMList"] = lambda **_: gate.wait(10) and []
+
+    async def run() -> Any:
+        body = json.dumps([*several(4, "Host.getVMList"), *several(1, "Host.ping2")]).encode()
+        task = asyncio.create_task(daemon.dispatcher.handle(body, daemon.asking()))
+        while quota.taken < 2 or len(daemon.told) < 3:
+            await asyncio.sleep(0.01)
+        gate.set()
+        return json.loads(await task or b"")
+
+    replies = asyncio.run(run())
+    assert [reply.get("error", {}).get("code") for reply in replies] == [
+        None, None, 1100, 1100, None
+    ]  # fmt: skip
+    assert quota.taken == 0
+
+
+def test_others_are_served_while_a_batch_is(daemon: Daemon) -> None:
+    async def run() -> list[int]:
+        body = json.dumps(several(200, "Host.ping2")).encode()
+        batch = asyncio.create_task(daemon.dispatcher.handle(body, daemon.asking()))
+        seen = []
+        while not batch.done():
+            await asyncio.sleep(0)
+            seen.append(len(daemon.told))
+        return seen
+
+    assert len(set(asyncio.run(run()))) > 100
 
 
 def test_a_batch_of_notifications_has_no_reply(daemon: Daemon) -> None:
@@ -388,11 +458,8 @@ def test_an_engines_id_is_echoed_whatever_it_is(engine: Daemon, ident: Any) -> N
 
 
 def test_replies_have_their_keys_in_the_order_engines_are_used_to(engine: Daemon) -> None:
-    raw = asyncio.run(
-        engine.dispatcher.handle(
-            b'{"jsonrpc": "2.0", "method": "Host.ping2", "id": 1}', engine.caller, OVER_STOMP
-        )
-    )
+    body = b'{"jsonrpc": "2.0", "method": "Host.ping2", "id": 1}'
+    raw = asyncio.run(engine.dispatcher.handle(body, engine.asking()))
     assert raw == b'{"jsonrpc":"2.0","id":1,"result":true}'
 
 

@@ -19,6 +19,7 @@ from tests.fakes.http_site import HttpSite
 from virtceph.rpc.access import Peer
 from virtceph.rpc.audit import TurnedAway
 from virtceph.rpc.callers import Caller
+from virtceph.rpc.calls import Asking
 from virtceph.rpc.http import HttpServer
 from virtceph.rpc.unixsocket import open_socket
 
@@ -32,12 +33,14 @@ def folder() -> Iterator[Path]:
 
 
 class Echo:
-    """As the dispatcher: answers the body and its caller; None to an empty object."""
+    """As the dispatcher: answers the body and its caller, or how many may be asked; None to an empty object."""
 
-    async def handle(self, body: bytes, caller: Caller) -> bytes | None:
+    async def handle(self, body: bytes, asking: Asking) -> bytes | None:
         if body == b"{}":
             return None
-        return json.dumps([body.decode(), caller.name]).encode()
+        if body == b"most":
+            return json.dumps(asking.max_batch).encode()
+        return json.dumps([body.decode(), asking.caller.name]).encode()
 
 
 class Access:
@@ -98,6 +101,14 @@ def test_no_page_in_a_browser_acts_for_who_looks_at_it(folder: Path, origin: str
             assert reply.status == 200
 
     serve(folder, scenario)
+
+
+def test_how_many_may_be_asked_in_one_body_is_an_option(folder: Path) -> None:
+    async def scenario(session: aiohttp.ClientSession, _server: HttpServer) -> None:
+        async with session.post(URL, data=b"most") as reply:
+            assert await reply.json() == 7
+
+    serve(folder, scenario, max_batch=7)
 
 
 def test_what_has_no_reply_is_204(folder: Path) -> None:
@@ -226,7 +237,7 @@ def test_a_connection_that_asks_nothing_is_closed(folder: Path) -> None:
 
 def test_a_request_that_is_served_for_long_is_not_late(folder: Path) -> None:
     class Slow:
-        async def handle(self, _body: bytes, _caller: Caller) -> bytes:
+        async def handle(self, _body: bytes, _asking: Asking) -> bytes:
             await asyncio.sleep(0.5)
             return b"[]"
 

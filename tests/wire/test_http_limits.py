@@ -21,7 +21,7 @@ from tests.wire.serving import client_tls
 from virtceph import config
 from virtceph.events import SecretsRegistered
 from virtceph.rpc.access import Access
-from virtceph.rpc.callers import Caller
+from virtceph.rpc.calls import Asking
 from virtceph.rpc.listening import open_tcp
 from virtceph.rpc.tls import ServerTls, TlsFiles
 from virtceph.rpc.unixsocket import open_socket
@@ -39,8 +39,18 @@ def posted(body: bytes, path: str = "/jsonrpc", more: str = "") -> bytes:
 class Echo:
     """As the dispatcher: answers what was asked."""
 
-    async def handle(self, body: bytes, _caller: Caller) -> bytes:
+    async def handle(self, body: bytes, _asking: Asking) -> bytes:
         return body
+
+
+class Greedy:
+    """As the dispatcher: takes as much as it may, and answers how much that was."""
+
+    async def handle(self, _body: bytes, asking: Asking) -> bytes:
+        assert asking.quota is not None
+        while asking.quota.take():
+            pass
+        return b"{%d}" % asking.quota.taken
 
 
 class Site:
@@ -99,13 +109,15 @@ def known(folder: Path) -> dict[str, Credentials]:
 def serve(folder: Path, known: dict[str, Credentials]) -> Callable[..., None]:
     """Runs a scenario against a server with some options of [http]."""
 
-    def run(scenario: Callable[[Site], Awaitable[None]], **http: Any) -> None:
+    def run(
+        scenario: Callable[[Site], Awaitable[None]], dispatcher: Any = None, **http: Any
+    ) -> None:
         me = {"admins": ["cert:CN=admin", f"user:{os.getuid()}"]}
         access = Access(config.parse({"access": me}).access)
 
         async def served() -> None:
             tls = ServerTls(TlsFiles("http", **known["host"].options()))
-            site = HttpSite(Echo(), access, tls=tls, **http)
+            site = HttpSite(dispatcher or Echo(), access, tls=tls, **http)
             listener = open_tcp("127.0.0.1", 0, "http.address")
             path = folder / "s"
             unix = open_socket(path, "no-such-group")
@@ -279,3 +291,18 @@ def test_what_is_refused_before_its_body_has_come_closes_the_connection(
         assert await reader.read() == b""
 
     serve(scenario, request_timeout_s=0.3)
+
+
+def test_requests_under_way_are_bounded_for_a_connection_and_for_each_transport(
+    serve: Callable[..., None], known: dict[str, Credentials]
+) -> None:
+    async def scenario(site: Site) -> None:
+        taken = []
+        for connection in (await site.unix(), await site.unix(), await site.https(known["admin"])):
+            reader, writer = connection
+            writer.write(posted(b"all that may be"))
+            taken.append((await reader.readuntil(b"}"))[-2:-1])
+        # They are not given back here.
+        assert taken == [b"2", b"1", b"2"]
+
+    serve(scenario, dispatcher=Greedy(), max_in_flight=2, max_in_flight_total=3)

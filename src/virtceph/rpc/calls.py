@@ -50,12 +50,15 @@ class _Verb:
 
 @dataclass(frozen=True)
 class Asking:
-    """Who asks, and how. `flow` is his own word for what he does; `quota` bounds what he has under way."""
+    """Who asks, and how. `flow` is his own word for what he does; `quota` bounds what he has under way, and
+    `max_batch` what he may ask in one body. `enough`: he has as much in one reply as he is given."""
 
     caller: Caller
     manner: Manner
     flow: str = ""
     quota: Quota | None = None
+    max_batch: int = 1000
+    enough: bool = False
 
 
 class _AnyArguments(inspect.Signature):

@@ -3,7 +3,7 @@ is served. What a verb does with it is in `calls`."""
 
 from __future__ import annotations
 
-import asyncio
+import dataclasses
 import itertools
 import logging
 import time
@@ -17,16 +17,13 @@ from virtceph import errors, request
 from virtceph.log import facts
 from virtceph.rpc import envelope as envelopes
 from virtceph.rpc.audit import Asked
-from virtceph.rpc.callers import OVER_HTTP, Caller, Manner
+from virtceph.rpc.batch import answered
 from virtceph.rpc.calls import Asking, Calls, Told
 from virtceph.rpc.lanes import Lane, LateError
 from virtceph.rpc.quota import Quota
 from virtceph.schema import Contract, VerbSpec
 
 log = logging.getLogger(__name__)
-
-# Each is begun before the next body is looked at.
-_MAX_BATCH = 1000
 
 
 class Dispatcher:
@@ -56,19 +53,15 @@ class Dispatcher:
         """Answer ShuttingDown to whatever is asked from now on."""
         self._draining = True
 
-    async def handle(self, body: bytes, caller: Caller, manner: Manner = OVER_HTTP) -> bytes | None:
+    async def handle(self, body: bytes, asking: Asking) -> bytes | None:
         """The reply to one body; None when there is none to give (only notifications)."""
-        reply = await self.answer(body, caller, manner)
+        outcome = self.begin(body, asking)
+        reply = await outcome if type(outcome) is CoroutineType else outcome
         return None if reply is None else envelopes.dump(reply)
 
-    async def answer(self, body: bytes, caller: Caller, manner: Manner) -> Any:
-        """The same, before it is made bytes: an object, a list of them, or None."""
-        outcome = self.begin(body, Asking(caller, manner))
-        return await outcome if type(outcome) is CoroutineType else outcome
-
     def begin(self, body: bytes, asking: Asking) -> Any:
-        """The reply of `answer` where it is there at once, as with verbs that never wait; else a coroutine
-        that ends with it, and that has to be run."""
+        """The reply before it is made bytes, where it is there at once, as with a verb that never waits; else
+        a coroutine that ends with it, and that has to be run."""
         try:
             untrusted = envelopes.load(body)
         except orjson.JSONDecodeError:
@@ -77,13 +70,13 @@ class Dispatcher:
             return self._one(untrusted, asking)
         if len(untrusted) == 1 and asking.manner.as_engines_expect:
             return self._one(untrusted[0], asking)
-        if not 0 < len(untrusted) <= _MAX_BATCH:
-            wanted = f"at most {_MAX_BATCH} requests" if untrusted else "at least one request"
+        if not 0 < len(untrusted) <= asking.max_batch:
+            wanted = f"at most {asking.max_batch} requests" if untrusted else "at least one request"
             return self._failure(None, errors.InvalidRequest(wanted), asking)
-        outcomes = [self._one(one, asking) for one in untrusted]
-        if any(type(outcome) is CoroutineType for outcome in outcomes):
-            return _all(outcomes)
-        return [reply for reply in outcomes if reply is not None] or None
+        no_more = dataclasses.replace(asking, enough=True)
+        return answered(
+            untrusted, lambda one, enough: self._one(one, no_more if enough else asking)
+        )
 
     def _one(self, untrusted: Any, asking: Asking) -> Any:
         """The reply to one request, or a coroutine that ends with it; None to a notification."""
@@ -104,7 +97,7 @@ class Dispatcher:
             time.monotonic() + spec.deadline_s,
             asking.flow,
         )
-        refusal = self._refusal(spec, caller)
+        refusal = self._refusal(spec, asking)
         if refusal is not None:
             return self._refused(spec, envelope, asking, refusal, context)
         if spec.lane == "inline":
@@ -148,14 +141,17 @@ class Dispatcher:
             late = errors.DeadlineExceeded(spec.name, spec.deadline_s)
             return self._refused(spec, envelope, asking, late, context)
 
-    def _refusal(self, spec: VerbSpec, caller: Caller) -> errors.VirtcephError | None:
+    def _refusal(self, spec: VerbSpec, asking: Asking) -> errors.VirtcephError | None:
         """Why a verb is not even begun."""
+        caller = asking.caller
         if not caller.may(spec.level):
             return errors.AccessDenied(caller.name, spec.name, spec.level)
         # What ends a freeze is served to the end: its caller must not be left with a frozen guest.
-        if self._draining and spec.lane != "rescue":
+        if spec.lane == "rescue":
+            return None
+        if self._draining:
             return errors.ShuttingDown()
-        return None
+        return errors.LaneBusy("batch") if asking.enough else None
 
     def _refused(
         self,
@@ -198,11 +194,3 @@ class Dispatcher:
     ) -> dict[str, Any]:
         data = self._calls.error_data(error, request_id) if asking.manner.with_data else None
         return envelopes.failure(ident, error.code, error.message, data)
-
-
-async def _all(outcomes: list[Any]) -> list[dict[str, Any]] | None:
-    """The replies to a batch of which some are still to come."""
-    coming = [outcome for outcome in outcomes if type(outcome) is CoroutineType]
-    came = iter(await asyncio.gather(*coming))
-    replies = [next(came) if type(outcome) is CoroutineType else outcome for outcome in outcomes]
-    return [reply for reply in replies if reply is not None] or None

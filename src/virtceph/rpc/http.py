@@ -16,11 +16,13 @@ from virtceph.rpc.accepting import Acceptor
 from virtceph.rpc.access import Access, Peer, subject_name
 from virtceph.rpc.answers import Refusal, refusal
 from virtceph.rpc.audit import TurnedAway
-from virtceph.rpc.callers import Caller
+from virtceph.rpc.callers import OVER_HTTP, Caller
+from virtceph.rpc.calls import Asking
 from virtceph.rpc.dispatch import Dispatcher
 from virtceph.rpc.handler import Handler, name_server
 from virtceph.rpc.httpconnection import HttpConnection, Identify, Places
 from virtceph.rpc.httppages import Pages
+from virtceph.rpc.quota import Quota
 from virtceph.rpc.streams import Streams
 from virtceph.rpc.tls import ServerTls, subject_of
 
@@ -50,6 +52,7 @@ class HttpServer:
         self._turned_away = turned_away
         # Each transport has its own number: whoever is on the network must not keep the host's root out.
         self._places = {kind: Places(settings.max_connections) for kind in (UNIX, TLS)}
+        self._quotas = {kind: Quota(settings.max_in_flight_total) for kind in (UNIX, TLS)}
         app = web.Application(client_max_size=settings.max_body_bytes, middlewares=[self._guarded])
         name_server(app)
         app.router.add_post("/jsonrpc", self._jsonrpc)
@@ -105,8 +108,9 @@ class HttpServer:
     def _connection(self, kind: str, identify: Identify) -> HttpConnection:
         inner = Handler.of(self._runner, self._settings.idle_timeout_s)
         within_s, places = self._settings.request_timeout_s, self._places[kind]
+        quota = Quota(self._settings.max_in_flight, self._quotas[kind])
         # Who is on a UNIX socket takes a look at the host's user names, which may wait.
-        return HttpConnection(inner, identify, within_s, places, at_once=kind == TLS)
+        return HttpConnection(inner, identify, within_s, places, at_once=kind == TLS, quota=quota)
 
     def _of_unix(self, transport: asyncio.BaseTransport) -> Caller | None:
         peer = Peer.of(transport.get_extra_info("socket").fileno())
@@ -167,7 +171,9 @@ class HttpServer:
             return refusal(400, reason, close=True)
         connection = self._connection_of(asked)
         connection.request_came()
-        reply = await self._dispatcher.handle(body, _caller(connection))
+        caller, most = _caller(connection), self._settings.max_batch
+        asking = Asking(caller, OVER_HTTP, quota=connection.quota, max_batch=most)
+        reply = await self._dispatcher.handle(body, asking)
         if reply is None:
             return web.Response(status=204)
         return web.Response(body=reply, content_type="application/json")

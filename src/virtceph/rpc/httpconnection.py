@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import cast
 
 from virtceph.rpc.callers import Caller
+from virtceph.rpc.quota import Quota
 
 # How long the other end may take to read the last of what it was sent.
 _LAST_WORDS_S = 2.0
@@ -62,7 +63,8 @@ class HttpConnection(asyncio.Protocol):
     a request may take to come.
 
     `at_once`: who it is, is found out when it is made, so that a stranger takes nobody's place; else when it
-    asks first. `surplus`: it is one too many, and whatever it asks is refused. `gone` is set when it is lost.
+    asks first. `quota` bounds what it has under way. `surplus`: it is one too many, and whatever it asks is
+    refused. `gone` is set when it is lost.
     """
 
     def __init__(
@@ -73,7 +75,9 @@ class HttpConnection(asyncio.Protocol):
         places: Places,
         *,
         at_once: bool = False,
+        quota: Quota | None = None,
     ) -> None:
+        self.quota = quota
         self.surplus = False
         self.gone = asyncio.Event()
         self._inner, self._identify = inner, identify
