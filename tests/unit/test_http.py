@@ -33,7 +33,7 @@ def folder() -> Iterator[Path]:
 
 
 class Echo:
-    """As the dispatcher: answers the body and its caller, or how many may be asked; None to an empty object."""
+    """As the dispatcher: answers the body and its caller, or how many it may ask; None to nothing."""
 
     async def handle(self, body: bytes, asking: Asking) -> bytes | None:
         if body == b"{}":
