@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
@@ -349,6 +350,31 @@ def test_late_work_is_told_with_its_deadline(daemon: Daemon) -> None:
     daemon.lanes["rescue"].run = late  # type: ignore[method-assign, assignment]
     error = daemon.fails("VM.thaw", {"vmID": VM})
     assert (error["code"], error["data"]["verb"]) == (5103, "VM.thaw")
+
+
+def test_a_late_verb_is_told_once_also_when_it_ends_after_all(daemon: Daemon) -> None:
+    gate = threading.Event()
+    daemon.verbs["Host.getVMList"] = lambda **_: gate.wait(10) and []
+    lane = daemon.lanes["libvirt"]
+    run = lane.run
+
+    def soon(work: Any, _deadline_s: float, key: str | None = None) -> Any:
+        return run(work, time.monotonic() + 0.1, key)
+
+    lane.run = soon  # type: ignore[method-assign, assignment]
+
+    async def late() -> Any:
+        body = b'{"jsonrpc": "2.0", "method": "Host.getVMList", "id": 1}'
+        reply = json.loads(await daemon.dispatcher.handle(body, daemon.asking()) or b"")
+        assert lane.facts()["overdue"] == 1
+        gate.set()
+        while lane.facts()["running"]:
+            await asyncio.sleep(0.01)
+        return reply
+
+    reply = asyncio.run(late())
+    assert reply["error"]["data"]["error"] == "DeadlineExceeded"
+    assert [told.outcome for told in daemon.told] == ["DeadlineExceeded"]
 
 
 def test_a_verb_sees_its_caller_and_its_deadline(daemon: Daemon) -> None:

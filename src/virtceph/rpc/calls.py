@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -68,6 +69,18 @@ class _AnyArguments(inspect.Signature):
         """Nothing to do: the decoder tells what is wrong."""
 
 
+class Ending:
+    """How one call ended: the first who knows tells it. A verb that is late goes on, and ends once more when
+    its caller has long had his answer."""
+
+    def __init__(self) -> None:
+        self._taken = threading.Lock()
+
+    def mine(self) -> bool:
+        """Whether nobody told it before. From any thread."""
+        return self._taken.acquire(blocking=False)
+
+
 class Calls:
     """The verbs of one contract, each ready to be called. `told` hears of each call how it ended, in the
     thread that served it."""
@@ -81,7 +94,11 @@ class Calls:
         self._methods = {name: self._method(verb) for name, verb in self._verbs.items()}
 
     def run(
-        self, context: request.Request, envelope: dict[str, Any], asking: Asking
+        self,
+        context: request.Request,
+        envelope: dict[str, Any],
+        asking: Asking,
+        ending: Ending | None = None,
     ) -> dict[str, Any]:
         """The reply to one request, whose envelope is right and whose verb is known. Blocks as long as the
         verb does, in the thread of its lane."""
@@ -91,7 +108,7 @@ class Calls:
             reply = _dispatch(
                 envelope if "id" in envelope else {**envelope, "id": None},
                 self._methods,
-                context=asking,
+                context=(asking, ending or Ending()),
                 deserializer=_as_it_is,
                 validator=_accept,
                 post_process=_object,
@@ -142,7 +159,8 @@ class Calls:
         names = [param.name for param in verb.spec.params]
         level = logging.DEBUG if verb.spec.level == "monitor" else logging.INFO
 
-        def method(asking: Asking, *positional: Any, **named: Any) -> Any:
+        def method(how: tuple[Asking, Ending], *positional: Any, **named: Any) -> Any:
+            asking, ending = how
             began_s, call = time.monotonic(), _Call(verb, asking)
             try:
                 if len(positional) > len(names):
@@ -156,7 +174,8 @@ class Calls:
             if log.isEnabledFor(level):
                 shown = facts(answer=answer, elapsed_s=elapsed_s)
                 log.log(level, "FINISH %s %s", verb.spec.name, shown)
-            self._told(call.told_as(told, elapsed_s))
+            if ending.mine():
+                self._told(call.told_as(told, elapsed_s))
             return outcome
 
         # jsonrpcserver inspects the signature at every call; a ready one costs nothing.

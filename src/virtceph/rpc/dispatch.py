@@ -18,7 +18,7 @@ from virtceph.log import facts
 from virtceph.rpc import envelope as envelopes
 from virtceph.rpc.audit import Asked
 from virtceph.rpc.batch import answered
-from virtceph.rpc.calls import Asking, Calls, Told
+from virtceph.rpc.calls import Asking, Calls, Ending, Told
 from virtceph.rpc.lanes import Lane, LateError
 from virtceph.rpc.quota import Quota
 from virtceph.schema import Contract, VerbSpec
@@ -128,9 +128,10 @@ class Dispatcher:
     async def _waited_for(
         self, spec: VerbSpec, envelope: dict[str, Any], asking: Asking, context: request.Request
     ) -> dict[str, Any]:
+        ending = Ending()
         try:
             return await self._lanes[spec.lane].run(
-                lambda: self._calls.run(context, envelope, asking),
+                lambda: self._calls.run(context, envelope, asking, ending),
                 context.deadline_s,
                 self._key(spec, envelope),
             )
@@ -139,7 +140,7 @@ class Dispatcher:
         except LateError:
             log.warning("late %s", facts(verb=spec.name, request=context.id))
             late = errors.DeadlineExceeded(spec.name, spec.deadline_s)
-            return self._refused(spec, envelope, asking, late, context)
+            return self._refused(spec, envelope, asking, late, context, ending)
 
     def _refusal(self, spec: VerbSpec, asking: Asking) -> errors.VirtcephError | None:
         """Why a verb is not even begun."""
@@ -160,12 +161,14 @@ class Dispatcher:
         asking: Asking,
         error: errors.VirtcephError,
         context: request.Request,
+        ending: Ending | None = None,
     ) -> dict[str, Any]:
         """The reply for a verb that did not run to its end, told to whoever wants to know."""
         waited_s = time.monotonic() - (context.deadline_s - spec.deadline_s)
-        arguments = self._calls.arguments_of(spec.name, envelope, asking.manner)
-        how = context.id, arguments, type(error).__name__, waited_s
-        self._told(Asked(asking.caller, spec.name, spec.level, *how))
+        if ending is None or ending.mine():
+            arguments = self._calls.arguments_of(spec.name, envelope, asking.manner)
+            how = context.id, arguments, type(error).__name__, waited_s
+            self._told(Asked(asking.caller, spec.name, spec.level, *how))
         return self._failure(envelope.get("id"), error, asking, context.id)
 
     def _key(self, spec: VerbSpec, envelope: dict[str, Any]) -> str | None:
