@@ -19,6 +19,7 @@ from typing import Any
 import libvirt
 import pytest
 
+from tests.faults.pace import slowness
 from tests.integration.conftest import Rough, domain_settings, secret_info
 from tests.integration.filled import filled
 from tests.integration.recorder import RecordingClient, error_of
@@ -33,6 +34,14 @@ from virtceph.schema import load_contract
 from virtceph.sensitive import Sensitive
 
 VERBS = load_contract().verbs.values()
+
+
+def wait_for(daemon: Daemon, text: str, mark: int = 0) -> None:
+    """Wait until a daemon logs a text behind a mark, which is a length of its log."""
+    deadline_s = time.monotonic() + 30
+    while text not in daemon.log_text()[mark:]:
+        assert time.monotonic() < deadline_s, f"no {text!r} in the log"
+        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -53,12 +62,17 @@ def guest(rough: Rough) -> Iterator[Guest]:
 def test_secrets_are_back_within_a_second_of_libvirt(rough: Rough, end: str) -> None:
     before = rough.libvirtd.secret_usages()
     assert f"ovirt/{rough.site.secret_uuid}" in before
+    slowest = slowness()
     getattr(rough.libvirtd, end)()
     rough.libvirtd.restart()
-    deadline_s = time.monotonic() + 1
+    began_s = time.monotonic()
     while rough.libvirtd.secret_usages() != before:
-        assert time.monotonic() < deadline_s, "the secrets are not back"
+        assert time.monotonic() - began_s < 10, "the secrets are not back"
         time.sleep(0.02)
+    took_s = time.monotonic() - began_s
+    if took_s > 1.0:
+        slowest = max(slowest, slowness())
+    assert took_s < 1.0 * slowest, f"{took_s:.1f} s on a machine {slowest:.1f} x busy"
 
 
 def test_a_freeze_outlives_a_restart_of_libvirt(rough: Rough, guest: Guest) -> None:
@@ -193,6 +207,7 @@ def test_a_full_lane_is_told_at_once(
 ) -> None:
     """The site's queues have no room: a second agent call on a VM is refused while the first waits."""
     guest.command("agent-stop")
+    mark = len(rough.site.daemon.log_text())
     waiting = threading.Thread(
         target=connect(rough.site.daemon).call,
         args=("VM.getFreezeStatus",),
@@ -200,7 +215,7 @@ def test_a_full_lane_is_told_at_once(
     )
     try:
         waiting.start()
-        time.sleep(0.3)
+        wait_for(rough.site.daemon, "START VM.getFreezeStatus", mark)
         error = error_of(rough.site.call, "VM.getFreezeStatus", vmID=guest.uuid)
         assert (error.code, error.data["lane"]) == (1100, "agent")
     finally:
@@ -216,9 +231,10 @@ def test_a_hung_guest_does_not_delay_another(
     # Frozen late, or not at all: either way its lease ends it.
     freeze = [("VM.freeze", {"vmID": guest.uuid, "timeout": 6})]
     hung = threading.Thread(target=client.batch, args=(freeze,))
+    mark = len(rough.site.daemon.log_text())
     try:
         hung.start()
-        time.sleep(0.3)
+        wait_for(rough.site.daemon, "START VM.freeze", mark)
         began_s = time.monotonic()
         error_of(rough.site.call, "VM.freeze", vmID=uuid.uuid4())
         assert rough.site.call("VM.getInfo", vmID=guest.uuid)["state"] == "Up"
@@ -248,10 +264,10 @@ def test_a_stopping_daemon_ends_what_it_began_and_takes_nothing_new(
         target=lambda: outcome.append(slow.call("VM.getFreezeStatus", vmID=guest.uuid))
     )
     asking.start()
-    time.sleep(0.3)
+    wait_for(daemon, "START VM.getFreezeStatus")
     stopping = threading.Thread(target=daemon.stop)
     stopping.start()
-    time.sleep(0.3)
+    wait_for(daemon, "stopping requests=1")
     error = error_of(late.call, "Host.ping2")
     assert (error.name, error.data["retry"]) == ("ShuttingDown", True)
     guest.command("agent-cont")
@@ -267,7 +283,8 @@ def test_an_owner_can_thaw_while_the_daemon_is_stopping(
     start_daemon: Callable[..., Daemon],
     connect: Callable[..., RecordingClient],
 ) -> None:
-    overrides = {"secrets": {"usage_prefix": "last/"}}
+    # So long it is refused what it has to wait for below.
+    overrides = {"secrets": {"usage_prefix": "last/"}, "ceph": {"op_timeout_s": 10.0}}
     daemon = start_daemon("daemon-last", uri=rough.libvirtd.uri, overrides=overrides)
     client, slow = connect(daemon), connect(daemon)
     secret = secret_info(uuid.uuid4(), Sensitive(CEPHX_KEY), usageID="last/key")
@@ -280,10 +297,10 @@ def test_an_owner_can_thaw_while_the_daemon_is_stopping(
         target=error_of, args=(slow.call, "StorageDomain.connect"), kwargs=settings
     )
     asking.start()
-    time.sleep(0.3)
+    wait_for(daemon, "START StorageDomain.connect")
     stopping = threading.Thread(target=daemon.stop)
     stopping.start()
-    time.sleep(0.3)
+    wait_for(daemon, "stopping requests=1")
     assert error_of(client.call, "Host.ping2").name == "ShuttingDown"
     assert connect(daemon).call("VM.thaw", vmID=guest.uuid)["intact"] is True
     asking.join()
@@ -315,11 +332,12 @@ def test_a_killed_daemon_finds_its_leases_again(
 ) -> None:
     overrides = {"secrets": {"usage_prefix": "again/"}}
     daemon = start_daemon("daemon-again", uri=rough.libvirtd.uri, overrides=overrides)
-    window = connect(daemon).call("VM.freeze", vmID=guest.uuid, timeout=60 if thaw_in_time else 2)
+    window = connect(daemon).call("VM.freeze", vmID=guest.uuid, timeout=60 if thaw_in_time else 10)
+    due_s = time.monotonic() + window["expiresIn"]
     daemon.kill()
     assert guest_says(guest) == "frozen"
     if not thaw_in_time:
-        time.sleep(2)
+        time.sleep(max(0.0, due_s - time.monotonic()))
     again = start_daemon("daemon-again", uri=rough.libvirtd.uri, overrides=overrides)
     client = connect(again)
     if thaw_in_time:
@@ -331,7 +349,8 @@ def test_a_killed_daemon_finds_its_leases_again(
         assert (result["windowID"], result["intact"]) == (window["windowID"], False)
         assert result["reason"] == "the daemon was restarted"
     else:
-        deadline_s = time.monotonic() + 3
+        # How soon is promised, and measured, by tests/faults.
+        deadline_s = time.monotonic() + 15
         # The record goes last, when the guest itself has said that it is thawed.
         while list((again.folder / "run/leases").iterdir()):
             assert time.monotonic() < deadline_s
