@@ -41,8 +41,9 @@ class _Use(NamedTuple):
     read: frozenset[str]
 
 
-def breaks(old: Contract, new: Contract) -> list[str]:
-    """What breaks callers of the old contract, one sentence each."""
+def breaks(old: Contract, new: Contract, *, released: bool = True) -> list[str]:
+    """What breaks callers of the old contract, one sentence each. Unless the old one is `released`, what is
+    new may be of its version."""
     use = _use_of(old)
     found = [
         *_each("verb", old.verbs, new.verbs, _verb),
@@ -51,7 +52,7 @@ def breaks(old: Contract, new: Contract) -> list[str]:
         *_each("type", old.scalars, new.scalars, lambda a, b: _scalar(a, b, use)),
         *_each("type", old.enums, new.enums, _enum),
         *_each("type", old.objects, new.objects, lambda a, b: _object(a, b, use)),
-        *_ages(old, new),
+        *_ages(old, new, released),
     ]
     return sorted(set(found))
 
@@ -113,6 +114,9 @@ def _sent(name: str, old: FieldSpec, new: FieldSpec) -> Breaks:
         yield f"{name} has another default"
     if old.unit != new.unit:
         yield f"{name} has another unit"
+    if old.invalid != new.invalid:
+        usual = "InvalidParams or InvalidParameter"
+        yield f"{name} was refused as {old.invalid or usual} and is as {new.invalid or usual}"
     yield from _bounds(name, old, new)
 
 
@@ -228,14 +232,15 @@ def _reached(contract: Contract, fields: Any) -> set[str]:
 # --- since ---
 
 
-def _ages(old: Contract, new: Contract) -> Breaks:
+def _ages(old: Contract, new: Contract, released: bool) -> Breaks:
     """What was there is as old as it was, and what is new is newer than all that was there."""
     before, now = _all_ages(old), _all_ages(new)
     newest = max((_version(since) for since in before.values()), default=())
     for name, since in now.items():
         if name in before and before[name] != since:
             yield f"{name}: it is there since {before[name]}, not since {since}"
-        if name not in before and _version(since) <= newest:
+        too_old = _version(since) <= newest if released else _version(since) < newest
+        if name not in before and too_old:
             yield f"{name}: it is new, and says to be there since {since}"
 
 
