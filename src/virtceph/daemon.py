@@ -42,6 +42,8 @@ _PACKAGES = {
     "rbd": "python3-rbd",
 }
 _LOCK_S = 0.5
+# Jobs, thaws and secrets, after the requests: far longer than they take.
+_LET_GO_S = 40.0
 # systemd keeps this link for every unit that is active.
 _VDSM_ACTIVE = Path("/run/systemd/units/invocation:vdsmd.service")
 
@@ -167,7 +169,9 @@ async def _run(settings: config.Config, assembly: Assembly, servers: Servers) ->
     systemd.notify("READY=1", "STATUS=serving")
     log.info("serving %s", _served(settings))
     await stop.wait()
-    systemd.notify("STOPPING=1", "STATUS=draining")
+    # The unit's time-out knows nothing of how long this is configured to take.
+    longest_us = int((settings.daemon.drain_s + _LET_GO_S) * 1_000_000)
+    systemd.notify("STOPPING=1", "STATUS=draining", f"EXTEND_TIMEOUT_USEC={longest_us}")
     log.info("stopping %s", facts(requests=assembly.dispatcher.in_flight))
     # Listening to the end of it, for those who come to thaw.
     await assembly.drain(settings.daemon.drain_s)

@@ -114,14 +114,18 @@ def test_it_says_ready_and_stopping_and_feeds_the_watchdog(
     start_daemon: Callable[..., Daemon],
 ) -> None:
     daemon = start_daemon(
-        "notifies", overrides={"secrets": {"usage_prefix": "n/"}},
+        "notifies", overrides={"secrets": {"usage_prefix": "n/"}, "daemon": {"drain_s": 300.0}},
         environment={"WATCHDOG_USEC": "400000"},
     )  # fmt: skip
     assert "READY=1" in daemon.notifications
-    time.sleep(1)
-    assert daemon.notifications.count("WATCHDOG=1") >= 3
+    deadline_s = time.monotonic() + 10
+    while daemon.notifications.count("WATCHDOG=1") < 3:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
     daemon.stop()
     assert "STOPPING=1" in daemon.notifications
+    # Longer than the unit's TimeoutStopSec.
+    assert "EXTEND_TIMEOUT_USEC=340000000" in daemon.notifications
 
 
 def test_a_socket_of_systemds_is_taken(libvirtd: PrivateLibvirtd, tmp_path: Path) -> None:
