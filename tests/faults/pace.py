@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
@@ -24,6 +25,12 @@ def slowness() -> float:
     began_s = time.monotonic()
     subprocess.run(_WORK, check=True, stdin=subprocess.DEVNULL)
     return max(1.0, (time.monotonic() - began_s) / _NOMINAL_S)
+
+
+def short_lease_s() -> int:
+    """A lease that is soon over, and still long enough on this machine now: freezing may take half of it, and
+    the guest is to be seen frozen before it ends. Blocks for a moment."""
+    return min(20, 3 * math.ceil(slowness()))
 
 
 def require_thawed_by(guest: Guest, due_s: float) -> None:

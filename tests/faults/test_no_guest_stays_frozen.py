@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.lone import LoneDaemons, guards, leases_of
-from tests.faults.pace import require_thawed_by
+from tests.faults.pace import require_thawed_by, short_lease_s
 from tests.faults.waiting import until
 from tests.integration.conftest import Site
 from tests.integration.recorder import RecordingClient
@@ -22,8 +22,12 @@ from tests.integration.test_freeze import guest_says
 from tests.lab.daemon import Daemon
 from tests.lab.guest import Guest
 
-LEASE_S = 3
 Connect = Callable[..., RecordingClient]
+
+
+@pytest.fixture
+def lease_s() -> int:
+    return short_lease_s()
 
 
 @pytest.fixture
@@ -37,9 +41,9 @@ def doomed(lone: LoneDaemons) -> Daemon:
 
 @pytest.mark.parametrize("answered", [False, True])
 def test_an_engine_that_breaks_off_leaves_its_guest_frozen_no_longer_than_its_lease(
-    site: Site, spare: Guest, answered: bool
+    site: Site, spare: Guest, lease_s: int, answered: bool
 ) -> None:
-    params = {"vmID": spare.uuid, "timeout": LEASE_S}
+    params = {"vmID": spare.uuid, "timeout": lease_s}
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "VM.freeze", "params": params}).encode()
     head = f"POST /jsonrpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
     with socket.socket(socket.AF_UNIX) as engine:
@@ -49,52 +53,52 @@ def test_an_engine_that_breaks_off_leaves_its_guest_frozen_no_longer_than_its_le
         while answered and b"windowID" not in answer:
             answer += engine.recv(65536) or pytest.fail(f"no window in {answer!r}")
     frozen_s = time.monotonic()
-    until(lambda: guest_says(spare) == "frozen", LEASE_S - 1)
-    require_thawed_by(spare, frozen_s + LEASE_S)
-    assert time.monotonic() - frozen_s > LEASE_S - 0.5
+    until(lambda: guest_says(spare) == "frozen", lease_s - 1)
+    require_thawed_by(spare, frozen_s + lease_s)
+    assert time.monotonic() - frozen_s > lease_s - 0.5
 
 
 # --- the daemon and its guard ---
 
 
 def test_a_killed_daemons_guest_is_thawed_by_the_guard_in_time(
-    doomed: Daemon, spare: Guest, connect: Connect
+    doomed: Daemon, spare: Guest, connect: Connect, lease_s: int
 ) -> None:
-    connect(doomed).call("VM.freeze", vmID=spare.uuid, timeout=LEASE_S)
+    connect(doomed).call("VM.freeze", vmID=spare.uuid, timeout=lease_s)
     frozen_s = time.monotonic()
     doomed.kill()
     assert guest_says(spare) == "frozen"
-    require_thawed_by(spare, frozen_s + LEASE_S)
+    require_thawed_by(spare, frozen_s + lease_s)
     # Not before its time either: the engine may still be at work under the freeze.
-    assert time.monotonic() - frozen_s > LEASE_S - 0.5
+    assert time.monotonic() - frozen_s > lease_s - 0.5
     until(lambda: not leases_of(doomed), 5)
     # And where no service manager started it, it goes when nothing is left to guard.
     until(lambda: not guards(doomed), 10)
 
 
 def test_a_stuck_daemons_guest_is_thawed_by_the_guard_in_time(
-    doomed: Daemon, spare: Guest, connect: Connect
+    doomed: Daemon, spare: Guest, connect: Connect, lease_s: int
 ) -> None:
-    connect(doomed).call("VM.freeze", vmID=spare.uuid, timeout=LEASE_S)
+    connect(doomed).call("VM.freeze", vmID=spare.uuid, timeout=lease_s)
     frozen_s = time.monotonic()
     doomed.suspend()
     try:
-        require_thawed_by(spare, frozen_s + LEASE_S)
+        require_thawed_by(spare, frozen_s + lease_s)
     finally:
         doomed.resume()
 
 
 def test_a_killed_guard_is_started_again_and_does_its_work(
-    doomed: Daemon, spare: Guest, connect: Connect
+    doomed: Daemon, spare: Guest, connect: Connect, lease_s: int
 ) -> None:
     (first,) = guards(doomed)
-    connect(doomed).call("VM.freeze", vmID=spare.uuid, timeout=LEASE_S)
+    connect(doomed).call("VM.freeze", vmID=spare.uuid, timeout=lease_s)
     frozen_s = time.monotonic()
     os.kill(first, signal.SIGKILL)
     # Asked once: between two questions the first may go, and no other would have come.
     until(lambda: guards(doomed) not in ([], [first]), 10)
     doomed.kill()
-    require_thawed_by(spare, max(frozen_s + LEASE_S, time.monotonic()))
+    require_thawed_by(spare, max(frozen_s + lease_s, time.monotonic()))
 
 
 def test_the_guard_is_small_and_holds_no_librbd(doomed: Daemon) -> None:

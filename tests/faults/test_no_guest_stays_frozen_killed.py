@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.faults.lone import LoneDaemons, leases_of
-from tests.faults.pace import require_thawed_by
+from tests.faults.pace import require_thawed_by, short_lease_s
 from tests.faults.waiting import until
 from tests.integration.recorder import RecordingClient
 from tests.integration.test_freeze import guest_says
@@ -19,7 +19,6 @@ from tests.lab.doomed import STEPS, Step, reached_line, step_named
 from tests.lab.guest import Guest
 from virtceph.client import ConnectionFailed
 
-LEASE_S = 2
 LONG_LEASE_S = 60
 Connect = Callable[..., RecordingClient]
 
@@ -56,17 +55,18 @@ def run_into(
 def test_a_daemon_that_dies_at_any_step_leaves_no_guest_frozen(
     step: Step, lone: LoneDaemons, spare: Guest, connect: Connect
 ) -> None:
+    lease_s = short_lease_s()
     daemon = lone.doomed(step, overrides=BLIND)
     began_s = time.monotonic()
-    run_into(step, daemon, spare, connect(daemon), LEASE_S)
-    due_s = time.monotonic() + (0.0 if step.phase == "expiry" else LEASE_S)
+    run_into(step, daemon, spare, connect(daemon), lease_s)
+    due_s = time.monotonic() + (0.0 if step.phase == "expiry" else lease_s)
     if step.frozen is not None:
         assert (guest_says(spare) == "frozen") is step.frozen
     require_thawed_by(spare, due_s)
     if step.frozen:
         # Not before its time either: the engine may still be at work.
-        assert time.monotonic() - began_s > LEASE_S
-    until(lambda: not leases_of(daemon), LEASE_S + 5)
+        assert time.monotonic() - began_s > lease_s
+    until(lambda: not leases_of(daemon), lease_s + 5)
     assert guest_says(spare) == "thawed"
     spare.wait_for_records(1)
 
