@@ -102,9 +102,10 @@ def test_a_stream_that_was_quiet_comes_back_without_a_loss(path: Path) -> None:
             tell(site, *range(number, number + 8))
             time.sleep(0.02)  # not so many at once that the stream itself falls behind
         time.sleep(0.2)  # for a sign of life to have passed
-        (first,) = site.server._connections.values()
+        served = site.server._places["unix"]._served
+        (first,) = served.values()
         site.loop.call_soon_threadsafe(first.cut)
-        until(lambda: site.streams.open and first not in site.server._connections.values())
+        until(lambda: site.streams.open and first not in served.values())
         site.events.tell(DaemonStopping())
         thread.join(5)
         assert [event["event"] for event in heard] == ["daemon_stopping"]
