@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 import uuid
@@ -18,6 +19,7 @@ from tests.integration.datawork import *  # noqa: F403
 from tests.integration.datawork import remove_if_there
 from tests.integration.filled import diffs, filled_image, second  # noqa: F401
 from tests.integration.recorder import RECORDING, Recording, RecordingClient
+from tests.integration.sampled import SAMPLED, Sampled
 from tests.integration.site import Site, domain_settings, secret_info
 from tests.integration.told import Told
 from tests.lab import user
@@ -51,6 +53,15 @@ def recording() -> Recording:
 def canary() -> bytes:
     """A random secret of this run, which must turn up nowhere."""
     return secrets.token_bytes(24)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sampled(canary: bytes) -> Iterator[Sampled]:
+    """Where keys of this run stand in arguments and environments of processes."""
+    SAMPLED.look_for(canary)
+    SAMPLED.begin()
+    yield SAMPLED
+    SAMPLED.end()
 
 
 @pytest.fixture(scope="session")
@@ -145,6 +156,7 @@ def new_site(
     daemon: Daemon, client: RecordingClient, ceph: CephCluster, key: str, recording: Recording
 ) -> Site:
     """Register the key with a daemon and connect the lab's pool."""
+    SAMPLED.look_for(base64.b64decode(key))
     ids = uuid.uuid4(), uuid.uuid4()
     site = Site(client, daemon, *ids, ceph, recording)
     secret = secret_info(site.secret_uuid, Sensitive(b""))

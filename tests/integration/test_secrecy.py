@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import os
+import resource
+import secrets
 import signal
-import threading
+import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,37 +17,15 @@ import pytest
 
 from tests.integration.conftest import Site, domain_settings, secret_info
 from tests.integration.recorder import RecordingClient, error_of
+from tests.integration.sampled import Sampled, forms
+from tests.lab import user
 from tests.lab.daemon import Daemon
 from tests.lab.guest import Guest
+from tests.lab.processes import wait_until
 from virtceph.sensitive import Sensitive
 
-
-def forms(key: bytes) -> list[bytes]:
-    """How a key could show: as it is, in base64, in hex, as Python prints bytes."""
-    return [key, base64.b64encode(key), key.hex().encode(), repr(key).encode()]
-
-
-@pytest.fixture
-def sampled() -> Iterator[set[bytes]]:
-    """What stood in the argument lists and environments of all processes while the test ran."""
-    seen: set[bytes] = set()
-    stop = threading.Event()
-
-    def sample() -> None:
-        while not stop.is_set():
-            for folder in Path("/proc").glob("[0-9]*"):
-                for name in ("cmdline", "environ"):
-                    try:
-                        seen.add((folder / name).read_bytes())
-                    except OSError:
-                        continue
-            time.sleep(0.02)
-
-    thread = threading.Thread(target=sample)
-    thread.start()
-    yield seen
-    stop.set()
-    thread.join()
+# Runs a program in a folder where it may leave a core.
+WITH_CORES = ("sh", "-c", 'cd "$0" && ulimit -c unlimited && exec "$@"')
 
 
 def files(folder: Path) -> Iterator[Path]:
@@ -58,17 +38,66 @@ def files(folder: Path) -> Iterator[Path]:
                 yield path
 
 
+@pytest.fixture
+def cores(lab_state: Path) -> Path:
+    """Where processes of these tests leave their core files, if they do."""
+    made, account = lab_state / "cores", user.ensure()
+    made.mkdir(exist_ok=True)
+    os.chown(made, account.uid, account.gid)
+    return made
+
+
+def cores_in(folder: Path) -> list[Path]:
+    # A kernel may add the process's number.
+    return list(folder.glob("core*"))
+
+
+def workers_of(pid: int) -> list[int]:
+    return [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+
+
+def no_core_because() -> str | None:
+    """Why this host leaves no core file in the folder where a process runs, if so."""
+    pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
+    if not pattern.startswith("core"):
+        return f"the kernel's core_pattern is {pattern!r}"
+    if not resource.getrlimit(resource.RLIMIT_CORE)[1]:
+        return "core files are forbidden here (ulimit -H -c)"
+    return None
+
+
+def test_a_process_that_is_not_protected_leaves_a_core_with_its_key(cores: Path) -> None:
+    """Else the search for cores of the daemon would find none whatever it did."""
+    if reason := no_core_because():
+        pytest.skip(reason)
+    key = secrets.token_bytes(24)
+    held = "import os, sys; key = sys.stdin.buffer.read(); os.kill(os.getpid(), 11)"
+    drop = ["setpriv", "--reuid", user.NAME, "--regid", user.NAME, "--clear-groups"]
+    argv = [*drop, *WITH_CORES, str(cores), "/usr/bin/python3", "-c", held]
+    done = subprocess.run(argv, input=key, check=False)
+    assert done.returncode == -signal.SIGSEGV
+    (core,) = cores_in(cores)
+    assert key in core.read_bytes()
+    core.unlink()
+
+
 def test_a_key_of_this_run_is_found_nowhere(
     site: Site,
     vm: Guest,
     canary: bytes,
     ceph_key: str,
-    sampled: set[bytes],
+    sampled: Sampled,
     lab_state: Path,
+    cores: Path,
     start_daemon: Callable[..., Daemon],
     connect: Callable[..., RecordingClient],
 ) -> None:
-    daemon = start_daemon("canary", overrides={"secrets": {"usage_prefix": "canary/"}})
+    options = {"overrides": {"secrets": {"usage_prefix": "canary/"}}}
+    daemon = start_daemon("canary", launcher=(*WITH_CORES, str(cores)), **options)
     client = connect(daemon)
     secret = secret_info(uuid.uuid4(), Sensitive(canary), usageID="canary/key")
     client.call("Host.registerSecrets", secrets=[secret])
@@ -81,16 +110,20 @@ def test_a_key_of_this_run_is_found_nowhere(
     settings = domain_settings(site, storageDomainID=uuid.uuid4(), secretUUID=secret["uuid"])
     error_of(client.call, "StorageDomain.connect", **settings)
     site.call("Volume.list", storageDomainID=site.storage_domain_id)
-    # A core is forced out of a daemon that holds it, and out of a worker.
+    # With workers, who have the other key.
+    other = secret_info(uuid.uuid4(), Sensitive(b""), usageID="canary/ceph") | {
+        "password": ceph_key
+    }
+    client.call("Host.registerSecrets", secrets=[other])
+    client.call("StorageDomain.connect", **{**settings, "secretUUID": other["uuid"]})
+    client.call("Volume.list", storageDomainID=settings["storageDomainID"])
+    wait_until(lambda: workers_of(daemon.pid), "a worker", 20)
+    # A core is forced out of both.
+    os.kill(workers_of(daemon.pid)[0], signal.SIGSEGV)
     os.kill(daemon.pid, signal.SIGSEGV)
     daemon.kill()
-    children = [
-        int(pid)
-        for task in Path(f"/proc/{site.daemon.pid}/task").iterdir()
-        for pid in (task / "children").read_text().split()
-    ]
-    os.kill(children[0], signal.SIGSEGV)
     time.sleep(0.5)
+    assert cores_in(cores) == []
     wanted = [form for key in (canary, base64.b64decode(ceph_key)) for form in forms(key)]
     found = [str(path) for path in files(lab_state) if any(f in path.read_bytes() for f in wanted)]
     assert found == []
@@ -98,8 +131,20 @@ def test_a_key_of_this_run_is_found_nowhere(
     assert len(site.recording.replies) > 100 or "PYTEST_ALL" not in os.environ
     for form in wanted:
         assert form not in replies
-        assert not any(form in text for text in sampled)
-    assert len(sampled) > 10
+    assert sampled.hits == set()
+    assert sampled.searched > 100
+
+
+def test_a_key_that_stands_in_an_argument_is_seen() -> None:
+    """The same is true of the sampling."""
+    key, own = secrets.token_bytes(24), Sampled()
+    own.look_for(key)
+    own.begin()
+    for text in (key.hex(), base64.b64encode(key).decode()):
+        subprocess.run(["/bin/sleep", "0.5"], check=True, env={"KEY": text})
+        subprocess.run(["/bin/sh", "-c", "sleep 0.5; true", text], check=True)
+    own.end()
+    assert own.hits == {"environ of sleep", "cmdline of sh"}
 
 
 def test_a_search_finds_a_key_that_does_lie_about(canary: bytes, lab_state: Path) -> None:
