@@ -46,6 +46,8 @@ class Page:
         self._lines = [
             '.\\" Made by `make generate`; do not edit.',
             f'.TH {literal(name.upper())} {section} {ISSUED} "virtceph {version}" "virtceph"',
+            # A line that holds little but a long path cannot be spread to the margin.
+            ".ad l",
             ".SH NAME",
             f"{literal(name)} \\- {literal(about)}",
         ]
