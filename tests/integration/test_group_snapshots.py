@@ -182,7 +182,7 @@ def test_disks_of_two_pools_are_one_group(
 
 def test_memory_is_saved_with_a_group(site: Site, guest: Guest, exchange: Path, name: str) -> None:
     memory = exchange / name
-    result = grouped(site, guest, name, memoryPath=str(memory), maxFrozen=60)["result"]
+    result = grouped(site, guest, name, memoryPath=str(memory))["result"]
     assert result["memoryPath"] == str(memory)
     assert memory.stat().st_size > 1 << 20
     assert guest_says(guest) == "thawed"
