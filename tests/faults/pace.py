@@ -30,7 +30,7 @@ def slowness() -> float:
 def short_lease_s() -> int:
     """A lease that is soon over, and still long enough on this machine now: freezing may take half of it, and
     the guest is to be seen frozen before it ends. Blocks for a moment."""
-    return min(20, 3 * math.ceil(slowness()))
+    return min(20, math.ceil(3 * slowness()))
 
 
 def require_thawed_by(guest: Guest, due_s: float) -> None:
