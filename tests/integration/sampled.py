@@ -34,8 +34,9 @@ class Sampled:
         self._wanted = [*self._wanted, *forms(key)]
 
     def begin(self) -> None:
-        """Begin to search."""
-        self._thread.start()
+        """Begin to search. Asked for by the fixtures of each folder: the first one begins."""
+        if self._thread.ident is None:
+            self._thread.start()
 
     def end(self) -> None:
         """Search no more. Blocks for a moment."""
