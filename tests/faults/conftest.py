@@ -12,13 +12,19 @@ import pytest
 from tests.faults.halted import Halts
 from tests.faults.lone import LoneDaemons
 from tests.integration.conftest import *  # noqa: F403
-from tests.integration.conftest import Site
+from tests.integration.conftest import Site, shared_vm
 from tests.integration.recorder import Recording, RecordingClient
 from tests.lab.daemon import Daemon
 from tests.lab.domain_xml import GuestSpec, RbdDisk
 from tests.lab.guest import Guest
 from tests.lab.stack import CEPH_USER, IMAGE_BYTES, POOL
 from tests.lab.template import run_guest
+
+
+@pytest.fixture(scope="package")
+def vm(lab_state: Path, shared_connection: libvirt.virConnect, site: Site) -> Iterator[Guest]:
+    """The shared guest of these tests, which takes a third of a processor: not for all the others as well."""
+    yield from shared_vm(lab_state, shared_connection, site)
 
 
 @pytest.fixture(scope="module")

@@ -192,11 +192,16 @@ def shared_connection(libvirtd: PrivateLibvirtd) -> Iterator[libvirt.virConnect]
 @pytest.fixture(scope="session")
 def vm(lab_state: Path, shared_connection: libvirt.virConnect, site: Site) -> Iterator[Guest]:
     """A guest with two RBD disks, shared by the tests that leave it as it was."""
+    yield from shared_vm(lab_state, shared_connection, site)
+
+
+def shared_vm(lab_state: Path, connection: libvirt.virConnect, site: Site) -> Iterator[Guest]:
+    """That guest, from its start to its end."""
     disks = []
     for name in ("shared-a", "shared-b"):
         site.ceph.create_image(POOL, name, IMAGE_BYTES)
         disks.append(RbdDisk(POOL, name, site.ceph.monitors, CEPH_USER, site.secret_uuid))
-    guest = run_guest(shared_connection, GuestSpec("shared", disks), lab_state / "guests")
+    guest = run_guest(connection, GuestSpec("shared", disks), lab_state / "guests")
     guest.wait_for_agent()
     yield guest
     guest.destroy()
