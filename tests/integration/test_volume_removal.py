@@ -31,6 +31,7 @@ from tests.integration.volumes import (
 )
 from tests.lab.guest import Guest
 from tests.lab.stack import POOL, POOL2
+from virtceph.client import ServerError
 
 ConnectAs = Callable[..., Any]
 
@@ -265,7 +266,7 @@ def test_a_deletion_that_was_cut_short_goes_on_when_it_is_repeated(site: Site) -
     """librbd moves an image to the trash before it removes it, and finds it by its name all the same."""
     name = f"half-{uuid.uuid4().hex[:8]}"
     # Without an object map each object that may be there is removed.
-    layout = {"size": 1 << 30, "objectSize": 4096, "features": ["layering", "exclusive-lock"]}
+    layout = {"size": 1 << 28, "objectSize": 4096, "features": ["layering", "exclusive-lock"]}
     site.volume("create", name, **layout)
     argv = ["rbd", "-c", str(site.ceph.conf), "rm", "--no-progress", f"{POOL}/{name}"]
     with subprocess.Popen(argv) as removing:
@@ -276,8 +277,16 @@ def test_a_deletion_that_was_cut_short_goes_on_when_it_is_repeated(site: Site) -
     # Who died with it open is waited for; its lock, which nobody can break by name, is not.
     ident = entries(site)[name]["id"]
     assert error_of(site.volume, "delete", name).name == "VolumeInUse"
-    until(lambda: not watchers(site, ident), 60)
-    assert site.volume("delete", name) is True
+    for _ in range(5):
+        until(lambda: not watchers(site, ident), 60)
+        try:
+            assert site.volume("delete", name) is True
+        except ServerError as error:
+            # On a slow machine that takes longer than the verb may: it goes on when it is repeated.
+            if error.name != "CephUnavailable":
+                raise
+        else:
+            break
     assert (entries(site), name in names(site)) == ({}, False)
     assert error_of(site.volume, "delete", name).name == "NoSuchVolume"
 
