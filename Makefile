@@ -52,19 +52,23 @@ format: $(STAMP) ## format the code
 	$(BIN)/ruff check -q --fix src tests bench
 
 check: $(STAMP) ## format, lint, types, unit and wire tests: no root, no network, half a minute
+	@# Most tests wait, for heart-beats and the like: side by side they wait together.
+	@$(MAKE) -s -k -j 8 --output-sync=target check-code $(SHARDS)
+
+SHARDS = check-wire-http check-wire-stomp check-transcripts check-unit-a-c check-unit-d-e check-unit-f-r check-unit-s-z
+.PHONY: check-code $(SHARDS)
+check-wire-http: TESTS = tests/wire --ignore-glob='*stomp*.py' --ignore-glob='*transcripts.py'
+check-wire-stomp: TESTS = tests/wire/test_stomp_[a-s]*.py
+check-transcripts: TESTS = tests/wire/*transcripts.py
+check-unit-a-c: TESTS = tests/unit/test_[a-c]*.py
+check-unit-d-e: TESTS = tests/unit/test_[de]*.py
+check-unit-f-r: TESTS = tests/unit/test_[f-r]*.py tests/fuzz/test_targets.py
+check-unit-s-z: TESTS = tests/unit/test_[s-z]*.py
+
+check-code:
 	$(BIN)/ruff format -q --check src tests bench
 	$(BIN)/ruff check -q src tests bench
 	$(BIN)/mypy --no-error-summary
-	@# Most of them wait, for heart-beats and the like: side by side they wait together.
-	@$(MAKE) -s -k -j $(words $(SHARDS)) --output-sync=target $(SHARDS)
-
-SHARDS = check-wire check-transcripts check-unit-a-e check-unit-f-r check-unit-s-z
-.PHONY: $(SHARDS)
-check-wire: TESTS = tests/wire --ignore-glob='*transcripts.py'
-check-transcripts: TESTS = tests/wire/*transcripts.py
-check-unit-a-e: TESTS = tests/unit/test_[a-e]*.py
-check-unit-f-r: TESTS = tests/unit/test_[f-r]*.py tests/fuzz/test_targets.py
-check-unit-s-z: TESTS = tests/unit/test_[s-z]*.py
 
 $(SHARDS):
 	@$(BIN)/python -m pytest -q --disable-warnings $(TESTS)

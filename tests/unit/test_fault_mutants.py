@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import mutate
 from tests.faults.mutants import PROJECT, Mutant, all_mutants
 
 MUTANTS = all_mutants()
@@ -28,21 +27,3 @@ def test_every_mutant_applies_and_names_a_test(mutant: Mutant) -> None:
 
 def test_a_mutant_that_does_not_apply_is_told(tmp_path: Path) -> None:
     assert "No such file" in (MUTANTS[0].apply(tmp_path, check_only=True) or "")
-
-
-@pytest.mark.parametrize(
-    ("test", "word"),
-    [
-        ("def test_it(): assert not 1", "killed"),
-        ("def test_it(): pass", "SURVIVED"),
-        ("def test_it(no_such_lab): pass", "COULD NOT RUN"),
-        ("import no_such_module", "COULD NOT RUN"),
-        ("import pytest\ndef test_it(): pytest.skip()", "COULD NOT RUN"),
-        ("import os\ndef test_it(): os._exit(1)", "COULD NOT RUN"),
-    ],
-)
-def test_only_a_test_that_fails_kills(tmp_path: Path, test: str, word: str) -> None:
-    (tmp_path / ".venv").symlink_to(PROJECT / ".venv")
-    (tmp_path / "test_one.py").write_text(f"{test}\n")
-    run = mutate.run_tests(tmp_path, ["test_one.py::test_it"])
-    assert run.word() == word, run.output
