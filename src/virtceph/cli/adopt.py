@@ -6,10 +6,10 @@ import argparse
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from virtceph.cli.arguments import UsageError
+from virtceph.cli.arguments import CommandParser
 from virtceph.cli.asking import confirmed
 from virtceph.cli.doctor import libvirt_uri
 from virtceph.cli.values import is_uuid
@@ -48,17 +48,10 @@ exit code: 0 done, 1 refused or failed, 2 the command line is wrong
 _DONE, _FAILED = 0, 1
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        wrong = UsageError(message)
-        wrong.usage = USAGE
-        raise wrong
-
-
 def run(argv: list[str]) -> int:
     """Adopt one secret; `argv` is the command line without the word `adopt-secret`. Blocks. Raises
     UsageError."""
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = CommandParser(USAGE)
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("uuid", nargs="?")
     keeping = parser.add_mutually_exclusive_group()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from virtceph import __version__
 
@@ -32,9 +32,19 @@ class Options(NamedTuple):
     file: str | None
 
 
-class _Parser(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
+    """Parses a command line whose help is the command's own text. What is wrong is told with its usage, by
+    UsageError."""
+
+    def __init__(self, told: str, exit_code: int = UsageError.exit_code, **options: Any) -> None:
+        super().__init__(**{"add_help": False, "allow_abbrev": False, **options})
+        self._told, self._exit_code = told, exit_code
+
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
+        """Raise UsageError."""
+        wrong = UsageError(message)
+        wrong.usage, wrong.exit_code = self._told, self._exit_code
+        raise wrong
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
@@ -74,9 +84,7 @@ def split_command(argv: list[str]) -> tuple[str | None, list[str]]:
 
 def parse(argv: list[str]) -> Options:
     """Read the command line. Raises UsageError; `--version` prints and exits."""
-    parser = _Parser(
-        prog="virtceph", add_help=False, allow_abbrev=False, formatter_class=_formatter
-    )
+    parser = CommandParser(UsageError.usage, prog="virtceph", formatter_class=_formatter)
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--version", action="version", version=f"virtceph {__version__}")
     parser.add_argument("--socket")

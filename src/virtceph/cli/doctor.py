@@ -8,9 +8,9 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from virtceph.cli.arguments import UsageError
+from virtceph.cli.arguments import CommandParser
 from virtceph.cli.table import bold, duration, plain, safe, table
 
 if TYPE_CHECKING:
@@ -48,16 +48,9 @@ _MARKS = {"critical": "✗", "warning": "!", "note": "·", "ok": "✓"}
 _COLOURS = {"critical": "31", "warning": "33", "note": "36", "ok": "32"}
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        wrong = UsageError(message)
-        wrong.usage, wrong.exit_code = USAGE, _USAGE_WRONG
-        raise wrong
-
-
 def run(argv: list[str]) -> int:
     """Look and tell; `argv` is the command line without the word `doctor`. Blocks. Raises UsageError."""
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = CommandParser(USAGE, _USAGE_WRONG)
     parser.add_argument("-h", "--help", action="store_true")
     printing = parser.add_mutually_exclusive_group()
     printing.add_argument("--json", action="store_true")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
-from virtceph.cli.arguments import UsageError
+from virtceph.cli.arguments import CommandParser
 from virtceph.cli.human import cell
 from virtceph.cli.table import moment, safe
 from virtceph.client import ConnectionFailed, socket_path
@@ -37,16 +36,9 @@ exit code: 0 done or interrupted, 1 there was no daemon to begin with, or it ref
 _DONE, _FAILED = 0, 1
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        wrong = UsageError(message)
-        wrong.usage = USAGE
-        raise wrong
-
-
 def run(contract: Contract, argv: list[str]) -> int:
     """Print events; `argv` is the command line without the word `events`. Blocks. Raises UsageError."""
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = CommandParser(USAGE)
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--socket")
     parser.add_argument("--since")

@@ -7,9 +7,9 @@ import json
 import pwd
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
-from virtceph.cli.arguments import UsageError
+from virtceph.cli.arguments import CommandParser
 from virtceph.cli.table import plain, safe, table
 from virtceph.pki import profiles
 from virtceph.pki.authority import Authority, Owner, Wanted
@@ -47,13 +47,6 @@ _LISTS = {"monitor": "monitors", "operator": "operators", "admin": "admins"}
 _DONE, _FAILED = 0, 1
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        wrong = UsageError(message)
-        wrong.usage = _USAGE
-        raise wrong
-
-
 def run(argv: list[str]) -> int:
     """Run one command; `argv` is the command line without the word `pki`. Blocks on the disk. Raises
     UsageError."""
@@ -69,9 +62,14 @@ def run(argv: list[str]) -> int:
     return code
 
 
-def _parser() -> _Parser:
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+class _Command(CommandParser):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(_USAGE, **{"allow_abbrev": True, **options})
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(_USAGE)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Command)
     init = commands.add_parser("init", add_help=False)
     init.add_argument("--name", default="virtceph authority")
     init.add_argument("--days", type=int, default=profiles.CA_DAYS)

@@ -9,9 +9,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from virtceph.cli.arguments import UsageError
+from virtceph.cli.arguments import CommandParser
 from virtceph.cli.calling import call_and_wait, vm_called
 from virtceph.cli.table import bold, plain
 from virtceph.cli.values import is_uuid
@@ -46,21 +46,15 @@ OPTIONS = """\
 """
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(CommandParser):
     """The options of one short form, and those that all have."""
 
     def __init__(self, usage: str, timeout_s: float = 180.0) -> None:
-        super().__init__(add_help=False, allow_abbrev=False)
-        self._wrong = usage
+        super().__init__(usage)
         self.add_argument("-h", "--help", action="store_true")
         self.add_argument("--socket")
         self.add_argument("--json", action="store_true")
         self.add_argument("--timeout", type=float, default=timeout_s)
-
-    def error(self, message: str) -> NoReturn:
-        wrong = UsageError(message)
-        wrong.usage = self._wrong
-        raise wrong
 
 
 def run(contract: Contract, form: str, argv: list[str]) -> int:
