@@ -18,6 +18,12 @@ def id_of(images: Images, name: str) -> str | None:
         return None
 
 
+def has_two_names(images: Images, name: str, other: str) -> bool:
+    """Whether both lead to one image. Blocks. Raises CephUnavailable."""
+    ident = id_of(images, name)
+    return ident is not None and ident == id_of(images, other)
+
+
 def end_half_renaming(images: Images, name: str, new_name: str) -> bool:
     """Let an image that a killed request left under two names have the one that the directory has; whether
     that is the new one. librbd makes the object that leads from the new name to the image, then enters the

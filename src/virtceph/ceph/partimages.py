@@ -9,7 +9,7 @@ import rbd
 from virtceph.ceph.faults import ceph_faults
 from virtceph.ceph.groups import GroupedImages
 from virtceph.ceph.halfmoved import end_half_moving
-from virtceph.ceph.halfrenamed import end_half_renaming, id_of
+from virtceph.ceph.halfrenamed import end_half_renaming, has_two_names
 from virtceph.ceph.imageinfo import watchers_of
 from virtceph.ceph.parts import PART_PREFIX, made_note
 from virtceph.ceph.snapshotlist import is_users
@@ -37,8 +37,7 @@ class PartImages(GroupedImages):
         try:
             self._rename(part, name)
         except VolumeExists:
-            ident = id_of(self, part)
-            if ident is None or ident != id_of(self, name):
+            if not has_two_names(self, part, name):
                 raise
             if not end_half_renaming(self, part, name):
                 self._rename(part, name)
@@ -72,10 +71,9 @@ class PartImages(GroupedImages):
     def _is_named(self, part: str, name: str) -> bool:
         """Whether a part that a request was renaming when it was killed has its name by now; it has one name
         alone from here on."""
-        ident = id_of(self, part) if name else None
-        if ident is None or ident != id_of(self, name):
-            return False
-        return end_half_renaming(self, part, name)
+        return (
+            bool(name) and has_two_names(self, part, name) and end_half_renaming(self, part, name)
+        )
 
     def trash_moved(self, name: str, image_id: str, version: int) -> None:
         """Put a volume that was copied as a whole into the trash, if it is still what was copied: nobody can

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from virtceph.doctor.catalogue import CATALOGUE, Severity
+from virtceph.schema.markdown import renew
 
 _BEGIN, _END = "<!-- findings: made by make generate -->\n", "<!-- end of findings -->\n"
 
@@ -32,10 +33,7 @@ def _cell(text: str) -> str:
 def main(argv: list[str]) -> int:
     """Write the page if it changed, and name it. Blocks."""
     path = Path(argv[0]) / "doctor.md"
-    text = path.read_text("utf-8")
-    if (fresh := doctor_page(text)) != text:
-        path.write_text(fresh, "utf-8")
-        print(path)
+    renew(path, doctor_page(path.read_text("utf-8")))
     return 0
 
 

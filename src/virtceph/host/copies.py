@@ -22,6 +22,7 @@ from virtceph.host.datajobs import (
     is_made,
     leftover_in,
     made_before,
+    name_part,
     part_left,
     part_name,
 )
@@ -148,7 +149,7 @@ class Copies:
                 lambda: in_worker(target, "discard_part", NO_END_S, name=part_name(job)),
             )
             job.require_going()
-            _finish(job, target, asked.new_name)
+            name_part(job, target, asked.new_name)
         _tell("copied", asked, target, asked.snapshot_name)
         return _result(asked, target, done, watch)
 
@@ -171,7 +172,7 @@ class Copies:
             recorded.add(trashed)
             still = {"image_id": layout.id, "version": done["version"]}
             in_worker(source, "trash_moved", SHORT_S, name=asked.volume_name, **still)
-            _finish(job, target, asked.new_name)
+            name_part(job, target, asked.new_name)
             # From here on the copy is the volume, and what it was made of is what has to go.
             recorded.always = (purged,)
         _tell("moved", asked, target)
@@ -267,11 +268,6 @@ def _require_movable(volume: str, layout: Layout) -> None:
     if not layout.still:
         what = f"to move {volume}"
         raise errors.OperationNotSupported(what, "the feature exclusive-lock, held by nobody")
-
-
-def _finish(job: Job, target: StorageDomain, name: str) -> None:
-    job.step = "finishing"
-    in_worker(target, "finish_part", SHORT_S, part=part_name(job), name=name)
 
 
 def _same_pool(one: StorageDomain, other: StorageDomain) -> bool:

@@ -171,6 +171,13 @@ def part_left(job: Job, domain: StorageDomain, name: str) -> Leftover:
     return leftover_in(IMAGE, domain, part_name(job), name=name)
 
 
+def name_part(job: Job, domain: StorageDomain, name: str) -> None:
+    """Give the part of a job, whole by now, its name. Blocks. Raises VolumeExists, CephUnavailable,
+    CephPermissionDenied, CephFailed."""
+    job.step = "finishing"
+    in_worker(domain, "finish_part", SHORT_S, part=part_name(job), name=name)
+
+
 def is_made(domain: StorageDomain, name: str, job_id: UUID) -> bool:
     """Whether this very job made the volume before, and its reply or the daemon was lost. Blocks. Raises
     VolumeExists when something else did."""

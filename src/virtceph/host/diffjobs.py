@@ -24,6 +24,7 @@ from virtceph.host.datajobs import (
     is_made,
     leftover_in,
     made_before,
+    name_part,
     part_left,
     part_name,
 )
@@ -182,9 +183,7 @@ class DiffJobs:
         with self._data.recorded(job, (part_left(job, domain, asked.volume_name),)):
             done = self._apply(job, asked, domain, verified)
             job.require_going()
-            job.step = "finishing"
-            names = {"part": part_name(job), "name": asked.volume_name}
-            in_worker(domain, "finish_part", SHORT_S, **names)
+            name_part(job, domain, asked.volume_name)
         domain.changed("imported", asked.volume_name, size_bytes=done["size_bytes"])
         return _result(done, watch, domain, asked.volume_name)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -192,3 +193,12 @@ def _alone(name: str, **others: object) -> None:
     for other, value in others.items():
         if value is not None:
             raise errors.InvalidParameter(other, f"nothing beside `{name}`")
+
+
+@contextmanager
+def libvirt_told() -> Iterator[None]:
+    """What libvirt refuses when it is only looked at means that it cannot be asked: LibvirtUnavailable."""
+    try:
+        yield
+    except errors.LibvirtFailed as error:
+        raise errors.LibvirtUnavailable(error.message) from error

@@ -22,6 +22,7 @@ from virtceph.host.datajobs import (
     in_worker,
     is_made,
     made_before,
+    name_part,
     part_left,
     part_name,
 )
@@ -192,9 +193,7 @@ class Exports:
             else:
                 done = self._import_qcow2(job, asked, domain, part, fd)
             job.require_going()
-            job.step = "finishing"
-            names = {"part": part_name(job), "name": asked.volume_name}
-            in_worker(domain, "finish_part", SHORT_S, **names)
+            name_part(job, domain, asked.volume_name)
         domain.changed("imported", asked.volume_name, size_bytes=done["size_bytes"])
         return TransferResult(
             size_bytes=done["size_bytes"],

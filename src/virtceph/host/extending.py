@@ -13,7 +13,7 @@ from virtceph import errors
 from virtceph.ceph.imageinfo import ImageInfo
 from virtceph.ceph.workers import Call, NoReply
 from virtceph.events import DiskExtended
-from virtceph.host.diskasking import is_volume
+from virtceph.host.diskasking import is_volume, libvirt_told
 from virtceph.host.diskchanges import Change, DiskChanges, Key, qemu_of
 from virtceph.host.events import Tell, untold
 from virtceph.host.layout import require_within_quota
@@ -188,7 +188,7 @@ class Extending:
 
     def _users(self, domain: StorageDomain, volume: str) -> list[tuple[UUID, str]]:
         """The running VMs of this host that have a volume open, each with its disk."""
-        with _libvirt_told():
+        with libvirt_told():
             return list(self._find_users(domain, volume))
 
     def _find_users(self, domain: StorageDomain, volume: str) -> Iterator[tuple[UUID, str]]:
@@ -206,7 +206,7 @@ class Extending:
         keys: list[Key] = [("volume", domain.snapshot_name(volume, "")), *map(qemu_of, vm_ids)]
         with self._changes.change(f"{domain.pool}/{volume}", keys) as change:
             for vm_id in vm_ids:
-                with _libvirt_told():
+                with libvirt_told():
                     if self._domains.is_migrating(vm_id):
                         raise errors.MigrationInProgress(vm_id)
             yield change
@@ -242,14 +242,6 @@ def _specs(disk: str | None, specs: DriveSpecs | None) -> DriveSpecs:
     if specs is not None:
         return specs
     return DriveSpecs(disk, *[None] * (len(fields(DriveSpecs)) - 1))
-
-
-@contextmanager
-def _libvirt_told() -> Iterator[None]:
-    try:
-        yield
-    except errors.LibvirtFailed as error:
-        raise errors.LibvirtUnavailable(error.message) from error
 
 
 @contextmanager

@@ -39,6 +39,9 @@ _NO_END_S = float("inf")
 # A request that an image's owner has to answer.
 _OWNER_S = 12.0
 
+_GONE = (errors.NoSuchVolume,)
+_SNAPSHOT_GONE = (errors.NoSuchVolume, errors.NoSuchSnapshot)
+
 Then = Callable[[], None]
 
 
@@ -100,11 +103,7 @@ class JobLeftovers:
         except errors.VirtcephError as error:
             # A volume without the snapshot that it was to be brought back to is hidden still, and needs
             # somebody's help.
-            gone = (
-                errors.NoSuchVolume,
-                *((errors.NoSuchSnapshot,) if leftover.kind == SNAPSHOT else ()),
-            )
-            if not isinstance(error, gone):
+            if not isinstance(error, _SNAPSHOT_GONE if leftover.kind == SNAPSHOT else _GONE):
                 log.warning("not undone yet %s reason=%s", told, error)
                 return False
         log.info("undone %s", told)
@@ -122,8 +121,7 @@ class JobLeftovers:
         try:
             heir = layout_of(heirs.images, name)
             # By the directory: a part that was being renamed may have a second name, and lose it.
-            is_named = heirs.images.name_of(heir.id) == name
-            return heir.made_by == str(job_id) and is_named
+            return heir.made_by == str(job_id) and heirs.images.name_of(heir.id) == name
         except errors.NoSuchVolume:
             return False
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from virtceph.host.metricspecs import METRICS, MetricSpec
-from virtceph.schema.markdown import table
+from virtceph.schema.markdown import renew, table
 
 RENEW = "python -m virtceph.host.metricpage docs/"
 _NAME = "metrics.md"
@@ -56,10 +56,7 @@ def main(argv: list[str]) -> int:
     if len(argv) != 1:
         print(f"usage: {RENEW}", file=sys.stderr)
         return 2
-    path, text = Path(argv[0]) / _NAME, metrics_page()
-    if not path.is_file() or path.read_text("utf-8") != text:
-        path.write_text(text, "utf-8")
-        print(path)
+    renew(Path(argv[0]) / _NAME, metrics_page())
     return 0
 
 

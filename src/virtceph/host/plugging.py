@@ -14,7 +14,7 @@ from uuid import UUID
 from virtceph import errors
 from virtceph.ceph.imageinfo import ImageInfo
 from virtceph.events import DiskPlugged, DiskUnplugged
-from virtceph.host.diskasking import Plug, Unplug, is_volume, with_serial
+from virtceph.host.diskasking import Plug, Unplug, is_volume, libvirt_told, with_serial
 from virtceph.host.diskchanges import Change, DiskChanges, disks_of, qemu_of
 from virtceph.host.events import Tell, untold
 from virtceph.host.leases import Leases
@@ -66,7 +66,7 @@ class Disks:
             InvalidParameter: another disk of the VM has the target.
         """
         domain = self._storage.get(storage_domain_id)
-        with _libvirt_told():
+        with libvirt_told():
             self._require_reachable(domain)
             there = PluggedDisks((), None) if vm_id is None else self._calls.plugged(vm_id)
         info = domain.images.info(volume)
@@ -231,11 +231,3 @@ def _ceph_told(vm_id: UUID, target: str) -> Iterator[None]:
         yield
     except errors.CephFailed as error:
         raise errors.HotplugFailed(vm_id, target, error.message) from error
-
-
-@contextmanager
-def _libvirt_told() -> Iterator[None]:
-    try:
-        yield
-    except errors.LibvirtFailed as error:
-        raise errors.LibvirtUnavailable(error.message) from error

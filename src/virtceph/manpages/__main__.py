@@ -8,6 +8,7 @@ from pathlib import Path
 from virtceph.manpages.commandpage import command_page
 from virtceph.manpages.daemonpage import daemon_page
 from virtceph.manpages.optionpage import option_page
+from virtceph.schema.markdown import renew
 from virtceph.schema.spec import load_contract
 
 
@@ -22,13 +23,8 @@ def pages() -> dict[str, str]:
 
 def main(argv: list[str]) -> int:
     """Write the pages whose text changed, and name them. Blocks."""
-    folder = Path(argv[0])
-    folder.mkdir(parents=True, exist_ok=True)
     for name, text in pages().items():
-        path = folder / name
-        if not path.is_file() or path.read_text("utf-8") != text:
-            path.write_text(text, "utf-8")
-            print(path)
+        renew(Path(argv[0]) / name, text)
     return 0
 
 

@@ -1,14 +1,23 @@
-"""What the generated pages share: cells, tables and links."""
+"""What the generated pages share: how they are written, cells, tables and links."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from virtceph.schema.spec import Contract, FieldSpec, leaf_type
 from virtceph.schema.words import bounds_words, default_words, unit_words
 
 RENEW = "python -m virtceph.schema.render docs/"
 GENERATED = f"<!-- Generated from schema/*.yml by `{RENEW}`. Do not edit. -->\n\n"
+
+
+def renew(path: Path, text: str) -> None:
+    """Write a generated file, and its folder, if its text changed, and print its name. Blocks."""
+    if not path.is_file() or path.read_text("utf-8") != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+        print(path)
 
 
 def type_cell(contract: Contract, spec: FieldSpec, page: str = "") -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from virtceph.schema.completion import completion_script
 from virtceph.schema.eventpage import events_page
 from virtceph.schema.files import COMPILED, compile_files, contract_folder
+from virtceph.schema.markdown import renew
 from virtceph.schema.pages import errors_page, verbs_page
 from virtceph.schema.spec import Contract, load_contract
 
@@ -37,10 +38,7 @@ def main(argv: list[str]) -> int:
         print("usage: python -m virtceph.schema.render docs/", file=sys.stderr)
         return 2
     for path, text in generated(load_contract(), Path(argv[0])).items():
-        if not path.is_file() or path.read_text("utf-8") != text:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, "utf-8")
-            print(path)
+        renew(path, text)
     return 0
 
 
