@@ -208,6 +208,15 @@ def shared_vm(lab_state: Path, connection: libvirt.virConnect, site: Site) -> It
 
 
 @pytest.fixture
+def thawed(vm: Guest, site: Site) -> Iterator[Guest]:
+    """The shared guest, thawed and running after the test."""
+    yield vm
+    if vm.domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
+        vm.domain.resume()
+    site.call("VM.thaw", vmID=vm.uuid, force=True)
+
+
+@pytest.fixture
 def image(site: Site) -> Iterator[str]:
     """An empty image of 32 MiB that nobody has open."""
     name = f"image-{uuid.uuid4().hex[:8]}"

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import libvirt
 import pytest
 import rbd
 
@@ -29,12 +28,8 @@ from virtceph.sensitive import Sensitive
 
 
 @pytest.fixture
-def guest(vm: Guest, site: Site) -> Iterator[Guest]:
-    """The shared guest, thawed and running after the test."""
-    yield vm
-    if vm.domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
-        vm.domain.resume()
-    site.call("VM.thaw", vmID=vm.uuid, force=True)
+def guest(thawed: Guest) -> Guest:
+    return thawed
 
 
 @pytest.fixture

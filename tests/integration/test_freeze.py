@@ -49,15 +49,6 @@ def sleep_out(guest: Guest, freeze: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def thawed(vm: Guest, site: Site) -> Iterator[Guest]:
-    """The shared guest, thawed before and after."""
-    yield vm
-    if vm.domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
-        vm.domain.resume()
-    site.call("VM.thaw", vmID=vm.uuid, force=True)
-
-
-@pytest.fixture
 def down(connection: libvirt.virConnect) -> Iterator[str]:
     """A VM that is defined and off."""
     ident = str(uuid.uuid4())
