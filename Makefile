@@ -53,7 +53,7 @@ format: $(STAMP) ## format the code
 
 check: $(STAMP) ## format, lint, types, unit and wire tests: no root, no network, half a minute
 	@# Most tests wait, for heart-beats and the like: side by side they wait together.
-	@$(MAKE) -s -k -j 8 --output-sync=target check-code $(SHARDS)
+	@$(MAKE) -s -k -j $(words code $(SHARDS)) --output-sync=target check-code $(SHARDS)
 
 SHARDS = check-wire-http check-wire-stomp check-transcripts check-unit-a-c check-unit-d-e check-unit-f-r check-unit-s-z
 .PHONY: check-code $(SHARDS)
