@@ -84,12 +84,7 @@ fuzz: fuzzer ## feed the wire with what nobody would send, for ten minutes
 # CI gives what fails a second look: PYTEST=tests.twice.
 PYTEST ?= pytest
 test: packages venv fuzzer ## install what is needed and run every test
-	@mkdir -p $(BUILD)
-	@# Those of the package build and unpack in folders of their own, beside the others, which mostly wait.
-	@# What they say comes when the others have ended.
-	@$(BIN)/python -m $(PYTEST) -q tests/package >$(BUILD)/test-package.log 2>&1 & package=$$!; \
-	$(BIN)/python -m $(PYTEST) -q --ignore=tests/package; others=$$?; \
-	wait $$package; status=$$?; cat $(BUILD)/test-package.log; exit $$((others ? others : status))
+	@$(BIN)/python -m tests.parts $(PYTEST)
 
 # What meets libvirt, QEMU and librbd most; without it the whole of tests/integration.
 TRIXIE ?= tests/integration

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from virtceph.client import ServerError
@@ -35,6 +36,20 @@ class Recording:
                 starter = self._starters.get(job["id"])
                 if "error" in job and starter is not None:
                     self.seen.add((starter, f"job:{job['error']['data']['error']}"))
+
+    def keep(self, path: Path) -> None:
+        """Write down what was seen, but for the replies."""
+        path.write_text(json.dumps({"seen": sorted(self.seen), "events": sorted(self.events)}))
+
+    @classmethod
+    def of_all(cls, kept: Iterable[Path]) -> Recording:
+        """What was seen by one or the other that kept it."""
+        made = cls()
+        for path in kept:
+            found = json.loads(path.read_text())
+            made.seen |= {(method, outcome) for method, outcome in found["seen"]}
+            made.events |= set(found["events"])
+        return made
 
     def heard(self, event: dict[str, Any]) -> None:
         """An event that a daemon told."""
