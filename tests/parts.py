@@ -1,7 +1,6 @@
 """Runs every test, in parts side by side: `python -m tests.parts [pytest or tests.twice]`.
 
-Most of them wait: for a lease, a cluster, a download. Those of faults and those of integration have a lab
-each anyway; those that build and unpack packages have folders of their own.
+Most of them wait: for a lease, a cluster, a download. Each part has a lab or folders of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -20,38 +19,56 @@ from xml.etree import ElementTree
 from tests.lab.state import PROJECT
 
 FOLDER = PROJECT / "build/test"
-LAST = "tests/afterwards"
-# The first one is seen as it goes on, the others when they have ended.
-PARTS = {
-    "integration": ["tests/integration"],
-    "faults": ["tests/faults"],
-    "others": ["tests", *(f"--ignore={p}" for p in ("tests/integration", "tests/faults", LAST))],
-}
-# Where each of them writes down what it saw on the wire.
+AFTERWARDS = "tests/afterwards"
+# Where each part writes down what it saw on the wire.
 SEEN = "VIRTCEPH_SEEN"
+# With more, two cores have no rest, and every test of what happens in time is about the machine.
+SIDE_BY_SIDE = 3
+# They look back on what their own part produced: each part of a folder has them.
+LOOKING_BACK = ("test_secrecy", "test_logs", "test_what_is_left")
 
 
 @dataclass(frozen=True)
 class Part:
-    """Tests that run in a process of their own."""
+    """Tests that run in a process of their own: those of a folder whose names begin with some letters."""
 
     name: str
-    process: subprocess.Popen[bytes]
+    folder: str
+    letters: str = ""
+
+    @property
+    def words(self) -> list[str]:
+        """What pytest is told."""
+        if not self.letters:
+            parted = sorted({f"--ignore={part.folder}" for part in PARTS if part.letters})
+            return [self.folder, *parted, f"--ignore={AFTERWARDS}"]
+        folder = PROJECT / self.folder
+        names = (*LOOKING_BACK, f"test_[{self.letters}]*")
+        found = {path for name in names for path in folder.glob(f"{name}.py")}
+        return sorted(str(path.relative_to(PROJECT)) for path in found)
+
+    @property
+    def report(self) -> Path:
+        """Where pytest writes what became of the tests."""
+        return FOLDER / f"{self.name}.xml"
 
     @property
     def log(self) -> Path:
         return FOLDER / f"{self.name}.log"
 
-    @property
-    def report(self) -> Path:
-        return report(self.name)
 
-    def wait(self) -> int:
-        """pytest's exit status. Blocks."""
-        while True:
-            # Who interrupts this interrupts them too, and they clean up.
-            with suppress(KeyboardInterrupt):
-                return self.process.wait()
+# The longest ones begin. What is in no other part is in `others`.
+PARTS = (
+    Part("others", "tests"),
+    Part("faults-d", "tests/faults", "b-d"),
+    Part("faults-t-z", "tests/faults", "o-z"),
+    Part("integration-t-z", "tests/integration", "t-z"),
+    Part("faults-a", "tests/faults", "a"),
+    Part("faults-e-n", "tests/faults", "e-n"),
+    Part("integration-h-s", "tests/integration", "h-s"),
+    Part("integration-d-g", "tests/integration", "d-g"),
+    Part("integration-a-c", "tests/integration", "a-c"),
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -60,34 +77,33 @@ def main(arguments: list[str]) -> int:
     runner = arguments[0] if arguments else "pytest"
     shutil.rmtree(FOLDER, ignore_errors=True)
     (FOLDER / "seen").mkdir(parents=True)
-    parts = [start(runner, name, words) for name, words in PARTS.items()]
-    statuses = []
-    for part in parts:
-        statuses.append(part.wait())
-        if part.log.exists():
+    statuses = {}
+    pool = ThreadPoolExecutor(SIDE_BY_SIDE)
+    try:
+        started = {pool.submit(run, part, runner): part for part in PARTS}
+        for ended in as_completed(started):
+            part = started[ended]
+            statuses[part.report] = ended.result()
             print(f"\n{part.name}\n{part.log.read_text(errors='replace')}", flush=True)
-    parts.append(start("pytest", "afterwards", [LAST], here=True))
-    statuses.append(parts[-1].wait())
-    print(closing_line(zip((p.report for p in parts), statuses, strict=True), begun_s))
-    return next((status for status in statuses if status), 0)
+    finally:
+        # Who interrupts this interrupts them too, and they clean up.
+        pool.shutdown(cancel_futures=True)
+    last = Part("afterwards", AFTERWARDS, "a-z")
+    statuses[last.report] = run(last, "pytest")
+    print(f"\n{last.log.read_text()}\n{closing_line(statuses.items(), begun_s)}")
+    return next((status for status in statuses.values() if status), 0)
 
 
-def report(name: str) -> Path:
-    """Where pytest writes what became of the tests of that part."""
-    return FOLDER / f"{name}.xml"
-
-
-def start(runner: str, name: str, words: list[str], *, here: bool = False) -> Part:
-    """Start those tests. The output goes to a file, but for the first part's and that of `here`."""
-    argv = [sys.executable, "-m", runner, "-q", f"--junit-xml={report(name)}", *words]
+def run(part: Part, runner: str) -> int:
+    """Run the tests of a part, with their output in its log; pytest's exit status. Blocks."""
+    argv = [sys.executable, "-m", runner, "-q", f"--junit-xml={part.report}", *part.words]
     environment = {**os.environ, SEEN: str(FOLDER / "seen")}
-    if here or name == next(iter(PARTS)):
-        return Part(name, subprocess.Popen(argv, cwd=PROJECT, env=environment))
-    with (FOLDER / f"{name}.log").open("wb") as log:
-        popen = subprocess.Popen(
-            argv, cwd=PROJECT, env=environment, stdout=log, stderr=subprocess.STDOUT
+    print(f"{part.name} begins", flush=True)
+    with part.log.open("wb") as log:
+        done = subprocess.run(
+            argv, cwd=PROJECT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False
         )
-    return Part(name, popen)
+    return done.returncode
 
 
 def closing_line(ended: Iterable[tuple[Path, int]], begun_s: float) -> str:

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from xml.etree import ElementTree
 
-FEW = 5
+FEW = 3
 _FAILED = 1  # pytest's exit status
 
 

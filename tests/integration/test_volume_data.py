@@ -556,6 +556,7 @@ def test_a_job_tells_more_and_more_bytes_until_all_are_done(
         job = start(site, "copy", **place, volumeName=filled, newName=f"{filled}-copy")
         while (now := site.call("Host.getJobs", job_ids=[job])[job])["status"] == "running":
             told.append(now.get("bytesDone", 0))
+    assert now["status"] == "done", now
     assert told == sorted(told)
     assert now["bytesDone"] == now["bytesTotal"] == now["result"]["transferred"] >= max(told)
 

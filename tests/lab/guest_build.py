@@ -13,7 +13,7 @@ from tests.lab.errors import LabError
 from tests.lab.kernel_image import extract_kernel
 from tests.lab.packages import versions
 from tests.lab.processes import run
-from tests.lab.state import cache_folder, keep_fresh
+from tests.lab.state import cache_folder, keep_fresh, one_at_a_time
 
 INIT = Path(__file__).with_name("guest_init.sh")
 WINDOWS_AGENT = Path(__file__).with_name("windows_agent.sh")
@@ -54,9 +54,10 @@ def guest_files() -> GuestFiles:
     key = _key()
     folder = cache_folder(f"guest-{key}")
     files = GuestFiles(folder / "vmlinux", folder / "initramfs.cpio", key)
-    if not files.initramfs.exists():
-        with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as name:
-            _build(Path(name), files)
+    with one_at_a_time("guest"):
+        if not files.initramfs.exists():
+            with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as name:
+                _build(Path(name), files)
     keep_fresh(folder)
     return files
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import fcntl
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import socket
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -133,6 +135,14 @@ def cache_folder(part: str) -> Path:
     folder = Path(os.environ.get("VIRTCEPH_LAB_CACHE", DEFAULT_CACHE)) / part
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@contextlib.contextmanager
+def one_at_a_time(what: str) -> Iterator[None]:
+    """Let only one lab of this host make something that all of them use. Blocks while another one does."""
+    with (cache_folder("locks") / what).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def keep_fresh(used: Path) -> None:

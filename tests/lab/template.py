@@ -28,7 +28,7 @@ from tests.lab.domain_xml import (
 from tests.lab.errors import LabError
 from tests.lab.guest import Guest, boot
 from tests.lab.guest_build import guest_files
-from tests.lab.state import cache_folder, keep_fresh
+from tests.lab.state import cache_folder, keep_fresh, one_at_a_time
 
 log = logging.getLogger(__name__)
 
@@ -98,9 +98,10 @@ def _template(connection: libvirt.virConnect, spec: GuestSpec) -> Path:
     versions = f"{connection.getLibVersion()} {connection.getVersion()}"
     key = hashlib.sha256(f"{versions} {guest_files().key} {xml}".encode()).hexdigest()[:16]
     saved = folder / f"{key}.save"
-    if not saved.exists():
-        with tempfile.TemporaryDirectory(prefix="make-", dir=folder) as work:
-            _make(connection, neutral, Path(work), saved)
+    with one_at_a_time("template"):
+        if not saved.exists():
+            with tempfile.TemporaryDirectory(prefix="make-", dir=folder) as work:
+                _make(connection, neutral, Path(work), saved)
     keep_fresh(saved)
     return saved
 

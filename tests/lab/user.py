@@ -5,6 +5,7 @@ import pwd
 from dataclasses import dataclass
 
 from tests.lab.processes import run
+from tests.lab.state import one_at_a_time
 
 NAME = "virtceph"
 
@@ -21,13 +22,14 @@ class DaemonUser:
 
 def ensure() -> DaemonUser:
     """Make sure that group and user exist. They stay: other labs may run under them. Blocks."""
-    created_group = not _has_group()
-    if created_group:
-        run(["groupadd", "--system", NAME])
-    created_user = not _has_user()
-    if created_user:
-        options = ["--system", "--no-create-home", "--home-dir", "/nonexistent", "--gid", NAME]
-        run(["useradd", *options, "--shell", "/usr/sbin/nologin", NAME])
+    with one_at_a_time("user"):
+        created_group = not _has_group()
+        if created_group:
+            run(["groupadd", "--system", NAME])
+        created_user = not _has_user()
+        if created_user:
+            options = ["--system", "--no-create-home", "--home-dir", "/nonexistent", "--gid", NAME]
+            run(["useradd", *options, "--shell", "/usr/sbin/nologin", NAME])
     uid, gid = pwd.getpwnam(NAME).pw_uid, grp.getgrnam(NAME).gr_gid
     return DaemonUser(uid, gid, created_group, created_user)
 

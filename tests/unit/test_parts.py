@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from tests.lab.state import PROJECT
-from tests.parts import LAST, PARTS, closing_line
+from tests.parts import AFTERWARDS, LOOKING_BACK, PARTS, closing_line
 
 REPORT = '<testsuites><testsuite errors="{}" failures="{}" skipped="{}" tests="{}"/></testsuites>'
 
@@ -17,12 +17,34 @@ def report(folder: Path, name: str, *counts: int) -> Path:
     return made
 
 
-def test_every_test_is_in_one_part() -> None:
-    ignored = {word.removeprefix("--ignore=") for word in PARTS["others"][1:]}
-    apart = [word for name, words in PARTS.items() if name != "others" for word in words]
-    assert PARTS["others"][0] == "tests"
-    assert ignored == {*apart, LAST}
-    assert all((PROJECT / folder).is_dir() for folder in ignored)
+def test_every_test_of_a_folder_in_parts_is_in_one_of_them() -> None:
+    parts = [part for part in PARTS if part.letters]
+    for folder in {part.folder for part in parts}:
+        words = [word for part in parts if part.folder == folder for word in part.words]
+        once = [word for word in words if Path(word).stem not in LOOKING_BACK]
+        there = (PROJECT / folder).glob("test_*.py")
+        assert sorted(once) == sorted(
+            str(path.relative_to(PROJECT)) for path in there if path.stem not in LOOKING_BACK
+        )
+
+
+def test_each_part_of_a_folder_looks_back_on_itself() -> None:
+    for part in PARTS:
+        if part.letters:
+            looking = {path.stem for path in (PROJECT / part.folder).glob("*.py")} & {*LOOKING_BACK}
+            assert looking
+            assert looking <= {Path(word).stem for word in part.words}
+
+
+def test_all_other_tests_are_in_a_part_too() -> None:
+    (others,) = [part for part in PARTS if not part.letters]
+    apart = {part.folder for part in PARTS if part.letters} | {AFTERWARDS}
+    assert others.words == [
+        "tests",
+        *(f"--ignore={folder}" for folder in sorted(apart - {AFTERWARDS})),
+        f"--ignore={AFTERWARDS}",
+    ]
+    assert all((PROJECT / folder).is_dir() for folder in apart)
 
 
 def test_the_closing_line_counts_all_parts(tmp_path: Path) -> None:
