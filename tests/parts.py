@@ -1,4 +1,4 @@
-"""Runs every test, in parts side by side: `python -m tests.parts [pytest or tests.twice]`.
+"""Runs every test, in parts side by side: `python -m tests.parts [pytest or tests.twice [FOLDER]]`.
 
 Most of them wait: for a lease, a cluster, a download. Each part has a lab or folders of its own.
 """
@@ -72,15 +72,16 @@ PARTS = (
 
 
 def main(arguments: list[str]) -> int:
-    """Run all, tell all; the first exit status that is not 0. Blocks."""
+    """Run all, or those of a folder, and tell all; the first exit status that is not 0. Blocks."""
     begun_s = time.monotonic()
-    runner = arguments[0] if arguments else "pytest"
+    runner, *folders = arguments or ["pytest"]
+    parts = [part for part in PARTS if not folders or part.folder in folders]
     shutil.rmtree(FOLDER, ignore_errors=True)
     (FOLDER / "seen").mkdir(parents=True)
     statuses = {}
     pool = ThreadPoolExecutor(SIDE_BY_SIDE)
     try:
-        started = {pool.submit(run, part, runner): part for part in PARTS}
+        started = {pool.submit(run, part, runner): part for part in parts}
         for ended in as_completed(started):
             part = started[ended]
             statuses[part.report] = ended.result()
@@ -88,9 +89,11 @@ def main(arguments: list[str]) -> int:
     finally:
         # Who interrupts this interrupts them too, and they clean up.
         pool.shutdown(cancel_futures=True)
-    last = Part("afterwards", AFTERWARDS, "a-z")
-    statuses[last.report] = run(last, "pytest")
-    print(f"\n{last.log.read_text()}\n{closing_line(statuses.items(), begun_s)}")
+    if not folders:
+        last = Part("afterwards", AFTERWARDS, "a-z")
+        statuses[last.report] = run(last, "pytest")
+        print(f"\n{last.log.read_text()}")
+    print(closing_line(statuses.items(), begun_s))
     return next((status for status in statuses.values() if status), 0)
 
 

@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("release", help="a release of Debian, as trixie")
     parser.add_argument("runner", help="the module that runs them: pytest or tests.twice")
-    parser.add_argument("pytest", nargs=argparse.REMAINDER, help="what pytest is told")
+    parser.add_argument("tests", nargs="*", help="which tests; all of tests/integration if none")
     asked = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="virtceph-test-", dir=state.STATE_PARENT))
     folder.chmod(0o711)
@@ -37,14 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
         root.mkdir(mode=0o755)
         chroot = Chroot.make(root, asked.release)
         try:
-            return _run(chroot, asked.runner, asked.pytest or ["tests/integration"])
+            return _run(chroot, asked.runner, asked.tests)
         finally:
             chroot.close()
     finally:
         state.remove(folder)
 
 
-def _run(chroot: Chroot, runner: str, arguments: list[str]) -> int:
+def _run(chroot: Chroot, runner: str, tests: list[str]) -> int:
     _copy_tree(chroot.root / SOURCE[1:])
     shutil.copy(_AUTHORITY, chroot.root / "root/authority.crt")
     environment = {name: "/root/authority.crt" for name in _VARIABLES if name in os.environ}
@@ -54,8 +54,8 @@ def _run(chroot: Chroot, runner: str, arguments: list[str]) -> int:
     for target in ("packages", "venv"):
         print(f"make {target}", flush=True)
         chroot.run("make", "-C", SOURCE, target, timeout_s=1800, **environment)
-    words = f"cd {SOURCE} && exec .venv/bin/python -m {runner} -q " + " ".join(arguments)
-    argv = chroot.enter("sh", "-c", words)
+    modules = [runner, "-q", *tests] if tests else ["tests.parts", runner, "tests/integration"]
+    argv = chroot.enter("sh", "-c", f"cd {SOURCE} && exec .venv/bin/python -m {' '.join(modules)}")
     return subprocess.run(argv, env=chroot.environment(**environment), check=False).returncode
 
 
