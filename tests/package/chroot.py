@@ -68,14 +68,12 @@ class Chroot:
 
     def enter(self, *argv: str) -> list[str]:
         """A command line that runs another in there, as root."""
-        return [
-            "nsenter",
-            "--mount",
-            f"--target={self._holder.pid}",
-            "chroot",
-            str(self.root),
-            *argv,
-        ]
+        return [*self._in_its_mounts, "chroot", str(self.root), *argv]
+
+    @property
+    def _in_its_mounts(self) -> list[str]:
+        # The root as well: this may itself run in a folder that somebody took for one.
+        return ["nsenter", "--mount", "--root", f"--target={self._holder.pid}"]
 
     def environment(self, **more: str) -> dict[str, str]:
         """What a command in there finds in its environment."""
@@ -106,10 +104,9 @@ class Chroot:
     def show(self, source: Path, target: str) -> None:
         """Have a folder of the host's at a place in there. Blocks for moments."""
         (self.root / target[1:]).mkdir(parents=True, exist_ok=True)
-        enter = ["nsenter", "--mount", f"--target={self._holder.pid}"]
-        place = self.root / target[1:]
-        subprocess.run([*enter, "mkdir", "-p", str(place)], check=True)
-        subprocess.run([*enter, "mount", "--bind", str(source), str(place)], check=True)
+        place = str(self.root / target[1:])
+        for argv in (["mkdir", "-p", place], ["mount", "--bind", str(source), place]):
+            subprocess.run([*self._in_its_mounts, *argv], check=True)
 
     def reboot(self) -> None:
         """Have what a reboot leaves of /run: nothing of virtceph's. Blocks."""
