@@ -18,8 +18,7 @@ from tests.lab import state
 from tests.package.chroot import Chroot
 
 SOURCE = "/root/virtceph"
-# Where this host's network has an authority of its own, pip has to be told of it in there too.
-_AUTHORITY = Path("/etc/ssl/certs/ca-certificates.crt")
+# Where this host's network has an authority of its own, pip is told of it in there too.
 _VARIABLES = ("PIP_CERT", "SSL_CERT_FILE")
 
 
@@ -46,9 +45,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(chroot: Chroot, runner: str, tests: list[str]) -> int:
     _copy_tree(chroot.root / SOURCE[1:])
-    shutil.copy(_AUTHORITY, chroot.root / "root/authority.crt")
-    environment = {name: "/root/authority.crt" for name in _VARIABLES if name in os.environ}
-    environment |= {"CI": os.environ.get("CI", "")}
+    environment = {"CI": os.environ.get("CI", "")}
+    for name in _VARIABLES:
+        if authority := os.environ.get(name):
+            shutil.copy(authority, chroot.root / "root" / name)
+            environment[name] = f"/root/{name}"
     # For `make` itself: everything else is installed by the project's own files.
     chroot.run("sh", "-c", "apt-get update -qq && apt-get install -y -qq make", **environment)
     for target in ("packages", "venv"):
