@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tests.lab.stack import POOL
 from tests.lab.state import mounts_under
 
 STOP_TIMEOUT_S = 30
+_CLOSED_WITHIN_S = 10
 
 
 def prove_frozen(screen: Screen, on: Site, window: Frozen, snapshot: str) -> None:
@@ -102,16 +104,16 @@ def stop_daemon(screen: Screen, on: Site, guest: Guest) -> None:
 
 
 def check_nothing_left(screen: Screen, state: Path, ended: list[str], ceph: "Endpoint") -> None:
-    """Look for what should be gone: processes, mounts, sockets, files. Does not block."""
+    """Look for what should be gone: processes, mounts, sockets, files. Blocks for moments."""
     screen.fact("ended", ", ".join(name.rpartition(" (")[0] for name in ended))
     left = [f"{record.name} ({record.pid})" for record in strays(state)]
     screen.check("no process is left", not left, left)
     mounts = [str(point) for point in mounts_under(state)]
     screen.check("no mount is left", not mounts, mounts)
-    sockets = [
-        line for line in Path("/proc/net/unix").read_text().splitlines() if str(state) in line
-    ]
-    sockets += [f"{ceph.address}:{port}" for port in ceph.ports if _listens(ceph.address, port)]
+    # Of a process that was killed, a thread that ends last closes them.
+    deadline_s = time.monotonic() + _CLOSED_WITHIN_S
+    while (sockets := _sockets(state, ceph)) and time.monotonic() < deadline_s:
+        time.sleep(0.1)
     screen.check("no socket is left", not sockets, sockets)
     screen.check("no file is left", not state.exists())
 
@@ -151,6 +153,12 @@ def end_strays(state: Path) -> None:
     for record in strays(state):
         record.send(signal.SIGCONT)
         record.end(grace_s=1.0)
+
+
+def _sockets(state: Path, ceph: Endpoint) -> list[str]:
+    lines = Path("/proc/net/unix").read_text().splitlines()
+    found = [line for line in lines if str(state) in line]
+    return found + [f"{ceph.address}:{port}" for port in ceph.ports if _listens(ceph.address, port)]
 
 
 def _listens(address: str, port: int) -> bool:
