@@ -129,4 +129,7 @@ def closing_line(ended: Iterable[tuple[Path, int]], begun_s: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
