@@ -24,7 +24,7 @@ AFTERWARDS = "tests/afterwards"
 SEEN = "VIRTCEPH_SEEN"
 # With more, two cores have no rest, and every test of what happens in time is about the machine.
 SIDE_BY_SIDE = 3
-# They look back on what their own part produced: each part of a folder has them.
+# They look back on what their own part produced: each part of a folder has them, as the last, in this order.
 LOOKING_BACK = ("test_secrecy", "test_logs", "test_what_is_left")
 
 

@@ -15,8 +15,10 @@ def test_the_key_of_these_guests_is_found_nowhere(
 ) -> None:
     key = base64.b64decode(ceph_key)
     assert holding(lab_state, [key]) == []
+    assert site.recording.replies
     assert replies_holding(site.recording.replies, [key]) == []
     assert sampled.hits == set()
+    assert sampled.searched > 100
 
 
 def test_no_daemon_told_what_is_not_in_its_contract(site: Site, lab_state: Path) -> None:

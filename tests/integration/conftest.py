@@ -33,21 +33,20 @@ from tests.lab.pki import LabPki
 from tests.lab.stack import CEPH_USER, IMAGE_BYTES, POOL
 from tests.lab.state import free_port
 from tests.lab.template import run_guest
-from tests.parts import SEEN
+from tests.parts import LOOKING_BACK, SEEN
 from virtceph.sensitive import Sensitive
-
-LAST = ("test_what_is_left", "test_secrecy", "test_logs")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What looks back on the whole run comes last."""
-    items.sort(key=lambda item: item.path.stem in LAST and 1 + LAST.index(item.path.stem))
+    last = {stem: place for place, stem in enumerate(LOOKING_BACK, 1)}
+    items.sort(key=lambda item: last.get(item.path.stem, 0))
 
 
 def pytest_sessionfinish() -> None:
     """Whether all was seen is asked when all parts of the tests have ended."""
     if folder := os.environ.get(SEEN):
-        RECORDING.keep(Path(folder) / f"{os.getpid()}.json")
+        RECORDING.keep(Path(folder))
 
 
 @pytest.fixture(scope="session")

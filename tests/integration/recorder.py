@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ class Recording:
         self.replies: list[str] = []
         # The names of events that were told.
         self.events: set[str] = set()
+        # Not the process's number, which may come again within one run of all parts.
+        self._ident = uuid.uuid4()
         # By its id, the verb that started a job.
         self._starters: dict[str, str] = {}
 
@@ -37,9 +40,11 @@ class Recording:
                 if "error" in job and starter is not None:
                     self.seen.add((starter, f"job:{job['error']['data']['error']}"))
 
-    def keep(self, path: Path) -> None:
-        """Write down what was seen, but for the replies."""
-        path.write_text(json.dumps({"seen": sorted(self.seen), "events": sorted(self.events)}))
+    def keep(self, folder: Path) -> None:
+        """Write down what was seen, but for the replies, in a file of its own."""
+        (folder / f"{self._ident}.json").write_text(
+            json.dumps({"seen": sorted(self.seen), "events": sorted(self.events)})
+        )
 
     @classmethod
     def of_all(cls, kept: Iterable[Path]) -> Recording:

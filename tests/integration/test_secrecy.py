@@ -117,6 +117,7 @@ def test_a_key_of_this_run_is_found_nowhere(
     assert cores_in(cores) == []
     keys = canary, base64.b64decode(ceph_key)
     assert holding(lab_state, keys) == []
+    assert site.recording.replies
     assert replies_holding(site.recording.replies, keys) == []
     assert sampled.hits == set()
     assert sampled.searched > 100
