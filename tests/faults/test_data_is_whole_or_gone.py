@@ -29,6 +29,7 @@ from tests.integration.datawork import (
     content,
     digest_of,
     ended,
+    ended_well,
     names,
     parts,
     start,
@@ -132,7 +133,7 @@ class Applying(Work):
         job = start(
             site, "exportDiff", **params, fromSnapshot="s1", toSnapshot="s2", path=self.path
         )
-        assert ended(site, job)["status"] == "done"
+        ended_well(site, job)
         with site.ceph.pool(POOL) as ioctx, rbd.Image(ioctx, volume) as image:
             image.rollback_to_snap("s1")
             image.remove_snap("s2")
@@ -409,7 +410,7 @@ def test_monitors_that_do_not_answer_keep_no_job_from_its_end(rough: Rough, fold
     wait_until_moving(site, job)
     ceph.suspend_mon()
     try:
-        assert ended(site, job, FORGOTTEN_S)["status"] == "done"
+        ended_well(site, job, FORGOTTEN_S)
     finally:
         ceph.resume_mon()
     assert f"{SIZE} {digest_of(folder / 'disk')}" == content(ceph, source)

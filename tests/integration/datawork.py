@@ -32,10 +32,16 @@ def ended(site: Site, job: str, timeout_s: float = 120) -> dict[str, Any]:
     return dict(site.client.wait_for_job(job, timeout_s))
 
 
+def ended_well(site: Site, job: str, timeout_s: float = 120) -> dict[str, Any]:
+    """The same, of a job that has to end well: if it did not, its error is told."""
+    told = ended(site, job, timeout_s)
+    assert told["status"] == "done", told
+    return told
+
+
 def result_of(site: Site, method: str, **params: Any) -> dict[str, Any]:
     """Do it, to its good end."""
-    told = ended(site, start(site, method, **params))
-    assert told["status"] == "done", told
+    told = ended_well(site, start(site, method, **params))
     assert told["progress"] == 100
     return dict(told["result"])
 

@@ -14,7 +14,7 @@ import rbd
 
 from tests.faults.waiting import until
 from tests.integration.conftest import Rough, Site, remove_if_there, secret_info
-from tests.integration.datawork import MiB, ended, result_of, start
+from tests.integration.datawork import MiB, ended, ended_well, result_of, start
 from tests.integration.recorder import Recording, RecordingClient, error_of
 from tests.integration.told import Told
 from tests.integration.volumes import connected, dead_owner, is_full, set_quota
@@ -157,7 +157,7 @@ def test_a_consistent_set_is_told_and_so_are_its_restoring_and_its_end(
     mark, name, job = told.mark(), f"n{uuid.uuid4().hex[:6]}", str(uuid.uuid4())
     asked = {"vmID": guest.uuid, "snapshotName": name}
     site.call("VM.createConsistentSnapshot", **asked, jobUUID=job)
-    assert ended(site, job)["status"] == "done"
+    ended_well(site, job)
     done = told.wait("snapshot_done", mark, vmId=guest.uuid)["params"]
     assert (done["jobID"], done["snapshotName"]) == (job, name)
     assert (done["consistency"], done["disks"]) == ("filesystem", ["vda", "vdb"])
@@ -171,7 +171,7 @@ def test_a_consistent_set_is_told_and_so_are_its_restoring_and_its_end(
     site.call(
         "VM.restoreConsistentSnapshot", **asked, into="clones", clonePrefix="c-", jobUUID=restore
     )
-    assert ended(site, restore)["status"] == "done"
+    ended_well(site, restore)
     restored = told.wait("snapshot_set_restored", mark, snapshotName=name)["params"]
     assert restored["into"] == "clones"
     assert len(restored["volumes"]) == 2
@@ -179,7 +179,7 @@ def test_a_consistent_set_is_told_and_so_are_its_restoring_and_its_end(
     assert not told.since(mark, "snapshot_set_deleted")
     gone = str(uuid.uuid4())
     site.call("VM.deleteConsistentSnapshot", **asked, jobUUID=gone)
-    assert ended(site, gone)["status"] == "done"
+    ended_well(site, gone)
     deleted = told.wait("snapshot_set_deleted", mark, snapshotName=name)["params"]
     assert (deleted["setID"], deleted["pruned"]) == (restored["setID"], False)
     for volume in restored["volumes"]:
@@ -192,7 +192,7 @@ def test_a_snapshot_that_nobody_froze_is_told_as_inconsistent(
     mark, job = told.mark(), str(uuid.uuid4())
     drive = {"disk": "vda", "snapshotName": f"s{uuid.uuid4().hex[:6]}"}
     site.call("VM.snapshot", vmID=guest.uuid, snapDrives=[drive], frozen=True, jobUUID=job)
-    assert ended(site, job)["status"] == "done"
+    ended_well(site, job)
     inconsistent = told.wait("snapshot_inconsistent", mark, jobID=job)["params"]
     assert (inconsistent["consistency"], inconsistent["disks"]) == ("crash", ["vda"])
     # The name is taken now.

@@ -20,6 +20,7 @@ from tests.integration.datawork import (
     content,
     digest_of,
     ended,
+    ended_well,
     names,
     parts,
     remove_if_there,
@@ -58,7 +59,7 @@ def test_a_copy_of_a_copy_is_nobodys_job_again(
 ) -> None:
     """The note of the job is copied along by librbd, and is not taken for the copy's own."""
     job = start(site, "copy", **place, volumeName=filled, newName=f"{filled}-1")
-    assert ended(site, job)["status"] == "done"
+    ended_well(site, job)
     with site.ceph.pool(POOL) as ioctx, rbd.Image(ioctx, f"{filled}-1") as image:
         image.copy(ioctx, f"{filled}-2")
     site.call("Job.delete", jobUUID=job)
@@ -71,7 +72,7 @@ def test_a_copy_repeated_after_its_job_was_forgotten_finds_what_it_made(
 ) -> None:
     params = {**place, "volumeName": filled, "newName": f"{filled}-copy"}
     job = start(site, "copy", **params)
-    assert ended(site, job)["status"] == "done"
+    ended_well(site, job)
     # As after a restart of the daemon, whose memory jobs are.
     site.call("Job.delete", jobUUID=job)
     assert site.call("Volume.copy", **params, jobUUID=job) is True
@@ -201,7 +202,7 @@ def test_a_volume_that_is_written_to_under_the_copy_is_copied_as_of_one_moment_a
             image.write(b"first", 0)
             image.write(b"then", 23 * MiB)
         for job in jobs:
-            assert ended(site, job)["status"] == "done"
+            ended_well(site, job)
     # Both saw both writes: what had been read before was not mixed with what came later.
     assert content(site.ceph, f"{filled}-copy") == content(site.ceph, filled)
     assert f"{path.stat().st_size} {digest_of(path)}" == content(site.ceph, filled)
@@ -243,7 +244,7 @@ def test_a_move_within_a_pool_is_a_new_name(site: Site, place: dict[str, Any], f
     params = {**place, "volumeName": filled, "newName": f"{filled}-new"}
     job = str(uuid.uuid4())
     assert site.call("Volume.move", **params, jobUUID=job) is True
-    assert ended(site, job)["status"] == "done"
+    ended_well(site, job)
     assert site.volume("getInfo", f"{filled}-new")["id"] == ident
     assert content(site.ceph, f"{filled}-new") == before
     assert filled not in names(site.ceph)
@@ -565,7 +566,7 @@ def test_a_snapshot_job_is_not_aborted(site: Site, vm: Guest) -> None:
     job = str(uuid.uuid4())
     site.call("VM.createConsistentSnapshot", vmID=vm.uuid, snapshotName="unstoppable", jobUUID=job)
     assert error_of(site.call, "Job.abort", jobUUID=job).name == "JobNotAbortable"
-    assert ended(site, job)["status"] == "done"
+    ended_well(site, job)
     site.call("VM.deleteConsistentSnapshot", vmID=vm.uuid, snapshotName="unstoppable")
 
 

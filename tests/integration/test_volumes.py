@@ -559,6 +559,24 @@ def test_an_image_with_hundreds_of_snapshots_and_clones_is_told_soon(
     assert image not in names(site)
 
 
+def test_snapshots_of_one_image_that_many_ask_for_at_once_are_all_made(
+    site: Site, image: str, connect: Callable[..., RecordingClient]
+) -> None:
+    """Each takes the image's lock and gives it back, while the next one asks who has it."""
+    asked = [[f"s{caller}-{n}" for n in range(10)] for caller in range(3)]
+
+    def ask(client: RecordingClient, snapshots: list[str]) -> None:
+        volume = {"storageDomainID": site.storage_domain_id, "volumeName": image}
+        for snapshot in snapshots:
+            client.call("Volume.createSnapshot", **volume, snapshotName=snapshot)
+
+    with ThreadPoolExecutor(len(asked)) as threads:
+        list(threads.map(ask, [connect(site.daemon) for _ in asked], asked))
+    made = {s["snapshotName"] for s in site.volume("listSnapshots", image)}
+    assert made == {snapshot for snapshots in asked for snapshot in snapshots}
+    site.volume("delete", image, force=True)
+
+
 def test_a_listing_is_right_while_images_come_and_go(
     site: Site, connect: Callable[..., RecordingClient]
 ) -> None:

@@ -26,11 +26,14 @@ class FakeImage:
         self.snapshots = ["old"]
         self.watchers = {OWNER, OURS}
         self.silent: set[int] = set()
+        self.owner_leaves = False
 
     def id(self) -> str:
         return "1f2e3d"
 
-    def list_lockers(self) -> dict[str, Any]:
+    def list_lockers(self) -> dict[str, Any] | list[Any]:
+        if OWNER not in self.watchers and self.owner_leaves:
+            return []
         return {"lockers": [(f"client.{OWNER}", "auto 1", "10.0.1.2:0/1")]}
 
     def list_snaps(self) -> list[dict[str, Any]]:
@@ -67,6 +70,8 @@ class FakeImage:
         """As rados.Ioctx's, for this image's header."""
         assert header == "rbd_header.1f2e3d"
         self.steps.append("users asked")
+        if self.owner_leaves:
+            self.watchers.discard(OWNER)
         acks = [(client, 1, b"") for client in self.watchers - self.silent]
         complete(None, 0, acks, [(client, 1) for client in self.watchers & self.silent])
 
@@ -116,6 +121,15 @@ def test_an_owner_that_no_longer_watches_is_asked_for_nothing_unless_it_is_known
         request_(images)
     images.dead = {OWNER}
     request_(images)
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
+def test_an_owner_that_leaves_in_order_while_it_is_asked_is_not_called_stalled(
+    image: FakeImage, images: OwnedImages, request_: Callable[[OwnedImages], None]
+) -> None:
+    image.owner_leaves = True
+    request_(images)
+    assert image.watchers == {OURS}
 
 
 def test_a_user_that_does_not_answer_and_owns_no_lock_is_to_be_waited_for(

@@ -38,18 +38,29 @@ def require_answers(
         CephUnavailable: another client does not; it is forgotten 30 s after its end.
     """
     with ceph_faults("ask who has the image open", user):
-        lockers = image.list_lockers()
+        owners = _owners(image)
         answered, silent = ask_all(ioctx, image.id())
-    for client, _cookie, _address in lockers["lockers"] if lockers else ():
-        # `client.4119`: the number is the one by which the cluster knows the watcher.
-        number = int(client.rpartition(".")[2])
-        if number not in answered and number not in dead:
+        stalled = owners - answered - dead
+        # One that left between the two questions is not stalled: who leaves gives its lock back first, so it
+        # is listed no more.
+        if stalled and stalled & _owners(image):
             raise LockOwnerStalled(name, PROBE_S)
     if silent:
         raise CephUnavailable(
             f"{name} is watched by a client that does not answer; if it is dead it is forgotten "
             f"within {_WATCH_S} s"
         )
+
+
+def _owners(image: rbd.Image) -> set[int]:
+    """The clients that hold the exclusive lock: one or none. Blocks. Source: rbd_list_lockers."""
+    lockers = image.list_lockers()
+    # `client.4119`: the number is the one by which the cluster knows the watcher.
+    return (
+        {int(client.rpartition(".")[2]) for client, _, _ in lockers["lockers"]}
+        if lockers
+        else set()
+    )
 
 
 def ask_all(ioctx: rados.Ioctx, image_id: str) -> tuple[set[int], set[int]]:
