@@ -5,8 +5,10 @@ Most of them wait: for a lease, a cluster, a download. Each part has a lab or fo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -70,6 +72,8 @@ PARTS = (
     Part("integration-a-c", "tests/integration", "a-c"),
 )
 
+RUNNING: set[subprocess.Popen[bytes]] = set()
+
 
 def main(arguments: list[str]) -> int:
     """Run all, or those of a folder, and tell all; the first exit status that is not 0. Blocks."""
@@ -86,8 +90,10 @@ def main(arguments: list[str]) -> int:
             part = started[ended]
             statuses[part.report] = ended.result()
             print(f"\n{part.name}\n{part.log.read_text(errors='replace')}", flush=True)
+    except KeyboardInterrupt:
+        interrupt()
+        raise
     finally:
-        # Who interrupts this interrupts them too, and they clean up.
         pool.shutdown(cancel_futures=True)
     if not folders:
         last = Part("afterwards", AFTERWARDS, "a-z")
@@ -102,11 +108,28 @@ def run(part: Part, runner: str) -> int:
     argv = [sys.executable, "-m", runner, "-q", f"--junit-xml={part.report}", *part.words]
     environment = {**os.environ, SEEN: str(FOLDER / "seen")}
     print(f"{part.name} begins", flush=True)
-    with part.log.open("wb") as log:
-        done = subprocess.run(
-            argv, cwd=PROJECT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False
-        )
-    return done.returncode
+    with (
+        part.log.open("wb") as log,
+        subprocess.Popen(
+            argv,
+            cwd=PROJECT,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        ) as process,
+    ):
+        RUNNING.add(process)
+        status = process.wait()
+        RUNNING.discard(process)
+    return status
+
+
+def interrupt() -> None:
+    """Have pytest end in every part that runs, as by Ctrl-C: it takes its lab down. Does not wait."""
+    for process in [*RUNNING]:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
 
 
 def closing_line(ended: Iterable[tuple[Path, int]], begun_s: float) -> str:
@@ -129,6 +152,9 @@ def closing_line(ended: Iterable[tuple[Path, int]], begun_s: float) -> str:
 
 
 if __name__ == "__main__":
+    # Also where a shell that runs this in its background has it ignored; and who runs CI ends it by SIGTERM.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:

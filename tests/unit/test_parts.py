@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
+from tests import parts
 from tests.lab.state import PROJECT
-from tests.parts import AFTERWARDS, LOOKING_BACK, PARTS, closing_line
+from tests.parts import AFTERWARDS, LOOKING_BACK, PARTS, Part, closing_line
 
 REPORT = '<testsuites><testsuite errors="{}" failures="{}" skipped="{}" tests="{}"/></testsuites>'
 
@@ -45,6 +50,35 @@ def test_all_other_tests_are_in_a_part_too() -> None:
         f"--ignore={AFTERWARDS}",
     ]
     assert all((PROJECT / folder).is_dir() for folder in apart)
+
+
+SLOW = """
+import pathlib, time
+def test_slow():
+    here = pathlib.Path(__file__).parent
+    try:
+        (here / "began").touch()
+        time.sleep(60)
+    finally:
+        (here / "cleaned").touch()
+"""
+
+
+def test_a_part_that_is_interrupted_cleans_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "FOLDER", tmp_path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
+    (tmp_path / "test_slow.py").write_text(SLOW)
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(parts.run, Part("slow", str(tmp_path)), "pytest")
+        while not (tmp_path / "began").exists():
+            assert not running.done()
+            time.sleep(0.05)
+        parts.interrupt()
+        assert running.result(30) == pytest.ExitCode.INTERRUPTED
+    signal.signal(signal.SIGINT, before)
+    assert (tmp_path / "cleaned").exists()
 
 
 def test_the_closing_line_counts_all_parts(tmp_path: Path) -> None:
