@@ -33,6 +33,7 @@ class FakePool:
         self.watchers: set[int] = set()
         self.silent: set[int] = set()
         self.lock: int | None = None
+        self.owner_leaves = False
         self.snapshots = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
         self.protected: set[str] = set()
         self.metadata: dict[str, str] = {}
@@ -44,6 +45,8 @@ class FakePool:
         self, header: str, complete: Callable[..., None], _payload: str, _timeout_ms: int
     ) -> None:
         self.steps.append("users asked")
+        if self.owner_leaves:
+            self.lock, self.watchers = None, self.watchers - {self.lock}
         acks = [(client, 1, b"") for client in self.watchers - self.silent]
         complete(None, 0, acks, [(client, 1) for client in self.watchers & self.silent])
 
@@ -535,6 +538,15 @@ def test_only_the_owner_of_the_lock_is_evicted(
         eviction.evict(images, "web-root", OWNER)
     assert caught.value.field == "client"
     assert pool.lock == owner
+
+
+def test_an_owner_that_leaves_in_order_while_it_is_asked_is_not_evicted(
+    pool: FakePool, images: OwnedImages, blocklist: list[str]
+) -> None:
+    pool.lock, pool.watchers, pool.owner_leaves = OWNER, {OWNER}, True
+    with pytest.raises(errors.InvalidParameter, match="no lock"):
+        eviction.evict(images, "web-root", OWNER)
+    assert pool.steps == ["users asked"]
 
 
 def test_an_eviction_that_did_not_blocklist_is_no_success(

@@ -34,7 +34,8 @@ class FakeCeph:
     made: bool = False
     group_of: dict[str, str] = field(default_factory=dict)
 
-    def image(self, _ioctx: Any, name: str, **_options: Any) -> FakeImage:
+    def image(self, _ioctx: Any, name: str = "", image_id: str = "", **_options: Any) -> FakeImage:
+        name = name or image_id
         if name.startswith(".virtceph-") or name == "new":
             raise rbd.ImageNotFound(f"no {name}", errno.ENOENT)
         return FakeImage(self, name)

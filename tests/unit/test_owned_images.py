@@ -26,14 +26,14 @@ class FakeImage:
         self.snapshots = ["old"]
         self.watchers = {OWNER, OURS}
         self.silent: set[int] = set()
+        self.locked = True
         self.owner_leaves = False
 
     def id(self) -> str:
         return "1f2e3d"
 
-    def list_lockers(self) -> dict[str, Any] | list[Any]:
-        if OWNER not in self.watchers and self.owner_leaves:
-            return []
+    def list_lockers(self) -> dict[str, Any]:
+        """As it was when this handle was opened."""
         return {"lockers": [(f"client.{OWNER}", "auto 1", "10.0.1.2:0/1")]}
 
     def list_snaps(self) -> list[dict[str, Any]]:
@@ -72,12 +72,28 @@ class FakeImage:
         self.steps.append("users asked")
         if self.owner_leaves:
             self.watchers.discard(OWNER)
+            self.locked = False
         acks = [(client, 1, b"") for client in self.watchers - self.silent]
         complete(None, 0, acks, [(client, 1) for client in self.watchers & self.silent])
 
 
+class Reopened:
+    """The same, opened anew."""
+
+    def __init__(self, image: FakeImage, *_name: str, image_id: str, read_only: bool) -> None:
+        assert (image_id, read_only) == (image.id(), True)
+        self._image = image
+
+    def list_lockers(self) -> dict[str, Any] | list[Any]:
+        return self._image.list_lockers() if self._image.locked else []
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
 @pytest.fixture
-def image() -> FakeImage:
+def image(monkeypatch: pytest.MonkeyPatch) -> FakeImage:
+    monkeypatch.setattr(rbd, "Image", Reopened)
     return FakeImage()
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import rbd
 
 from virtceph.ceph.faults import ceph_faults
-from virtceph.ceph.imageinfo import Lock, lock_of
+from virtceph.ceph.imageinfo import Lock, lock_of, reopened
 from virtceph.ceph.monitors import blocklisted_until_s
 from virtceph.ceph.owner import ask_all
 from virtceph.ceph.snapshots import OwnedImages
-from virtceph.errors import CephFailed, InvalidParameter, VolumeInUse
+from virtceph.errors import CephFailed, InvalidParameter, NoSuchVolume, VolumeInUse
 
 
 def require_silent(images: OwnedImages, name: str, client: int) -> str:
@@ -56,12 +56,20 @@ def evict(images: OwnedImages, name: str, client: int) -> dict[str, Any]:
 
 
 def _silent_owner(images: OwnedImages, image: rbd.Image, name: str, client: int) -> Lock:
-    with ceph_faults("ask who has the image open", images.cluster.spec.user):
-        lock = lock_of(image)
-        if lock is None or lock.client != client:
-            holder = "it has no lock" if lock is None else f"client {lock.client} holds it"
-            raise InvalidParameter("client", f"the client that holds the lock of {name}: {holder}")
-        answered, _silent = ask_all(images.cluster.ioctx(images.pool), image.id())
-    if client in answered:
-        raise VolumeInUse(name, [lock.address])
+    ioctx, user = images.cluster.ioctx(images.pool), images.cluster.spec.user
+    with ceph_faults("ask who has the image open", user, not_found=NoSuchVolume(name)):
+        lock = _owned(lock_of(image), name, client)
+        answered, _silent = ask_all(ioctx, image.id())
+        if client in answered:
+            raise VolumeInUse(name, [lock.address])
+        # One that gave the lock back and left meanwhile did not answer either.
+        with reopened(ioctx, image) as now:
+            return _owned(lock_of(now), name, client)
+
+
+def _owned(lock: Lock | None, name: str, client: int) -> Lock:
+    """The lock, if that client holds it. Raises InvalidParameter."""
+    if lock is None or lock.client != client:
+        holder = "it has no lock" if lock is None else f"client {lock.client} holds it"
+        raise InvalidParameter("client", f"the client that holds the lock of {name}: {holder}")
     return lock

@@ -18,6 +18,7 @@ from virtceph.errors import (
     VirtcephError,
 )
 
+# ESTALE: an image on its way into the trash or out of it, which somebody else moves, too.
 # ESHUTDOWN: this client is on the blocklist. EROFS: librbd's answer to a snapshot or resize that its
 # lock owner, or a stopped OSD, never answered; EBADMSG: the same when we hold the lock ourselves.
 _NOT_ANSWERED = {
@@ -26,6 +27,7 @@ _NOT_ANSWERED = {
     errno.EROFS: "the OSDs or the image's owner did not answer",
     errno.EBADMSG: "the OSDs did not answer",
     errno.ENOTCONN: "not connected",
+    errno.ESTALE: "somebody else is moving it",
 }
 _DENIED = (errno.EPERM, errno.EACCES)
 # Our contexts ask to be told instead of waiting (see `Cluster.ioctx`).

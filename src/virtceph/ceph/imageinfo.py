@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
+import rados
 import rbd
 
 from virtceph.ceph.cluster import Cluster
@@ -29,6 +32,8 @@ _FLAGS = {
 }
 # Some six million objects of a map are looked at in a second; after so long a figure is not worth more time.
 _COUNTED_OBJECTS, _COUNTING_S = 8_000_000, 2.0
+# How often it is looked who uses an image whose lock changes hands.
+_LOOKS = 5
 
 
 @dataclass(frozen=True)
@@ -86,9 +91,10 @@ class ImageInfo:
     mirroring: str | None = None
 
 
-def read_info(cluster: Cluster, image: rbd.Image, name: str) -> ImageInfo:
+def read_info(cluster: Cluster, ioctx: rados.Ioctx, image: rbd.Image, name: str) -> ImageInfo:
     """All of it but what takes time."""
     stat, mask, flags, group = image.stat(), image.features(), image.flags(), image.group()
+    watchers, lock = users_of(ioctx, image)
     return ImageInfo(
         name=name,
         id=image.id(),
@@ -101,8 +107,8 @@ def read_info(cluster: Cluster, image: rbd.Image, name: str) -> ImageInfo:
         snapshots=[
             state_of(cluster, image, s) for s in sorted(image.list_snaps(), key=lambda s: s["id"])
         ],
-        watchers=watchers_of(image),
-        lock=lock_of(image),
+        watchers=watchers,
+        lock=lock,
         metadata=dict(image.metadata_list()),
         flags=[f for f, bit in _FLAGS.items() if flags & bit],
         group=group["name"] or None,
@@ -139,15 +145,46 @@ def watchers_of(image: rbd.Image) -> list[Watch]:
     return [Watch(watch["addr"], watch["id"]) for watch in image.watchers_list()]
 
 
-def lock_of(image: rbd.Image) -> Lock | None:
-    """Who may write to it. (`lock_get_owners` refuses a read-only handle; the automatic lock is listed as any
-    other is.)"""
+def locks_of(image: rbd.Image) -> list[Lock]:
+    """Who may write to it, as it was when the image was opened: a handle for reading does not hear of what
+    changes (see `reopened`). One or none, but for locks that people took by hand. (`lock_get_owners` refuses
+    such a handle; the automatic lock is listed as any other is.) Source: rbd_list_lockers."""
     lockers = image.list_lockers()
-    if not lockers or not lockers.get("lockers"):
-        return None
-    client, cookie, address = lockers["lockers"][0]
+    if not lockers:
+        return []
     # `client.4119`: the number is the one by which the cluster knows the watcher.
-    return Lock(str(address), int(client.rpartition(".")[2]), str(cookie))
+    return [
+        Lock(str(address), int(client.rpartition(".")[2]), str(cookie))
+        for client, cookie, address in lockers["lockers"]
+    ]
+
+
+def lock_of(image: rbd.Image) -> Lock | None:
+    """The first of them."""
+    return next(iter(locks_of(image)), None)
+
+
+@contextmanager
+def reopened(ioctx: rados.Ioctx, image: rbd.Image) -> Iterator[rbd.Image]:
+    """An open image as it is now, for reading."""
+    with closing(rbd.Image(ioctx, image_id=image.id(), read_only=True)) as now:
+        yield now
+
+
+def users_of(ioctx: rados.Ioctx, image: rbd.Image) -> tuple[list[Watch], Lock | None]:
+    """Who has it open for writing, and who may write. These are two questions, between which people come and
+    go: an owner is told as one that does not watch only if it held the lock before and after the watchers
+    were listed. A lock that goes from hand to hand all the while is told as nobody's."""
+    lock = lock_of(image)
+    for _ in range(_LOOKS):
+        watchers, before = watchers_of(image), lock
+        if before is None or before.client in {watch.client for watch in watchers}:
+            return watchers, before
+        with reopened(ioctx, image) as now:
+            lock = lock_of(now)
+        if lock == before:
+            return watchers, before
+    return watchers, None
 
 
 def mirroring_of(image: rbd.Image) -> str | None:

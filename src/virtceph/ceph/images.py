@@ -141,13 +141,13 @@ class Images:
     def info(self, name: str) -> ImageInfo:
         """An image's layout and users. Raises NoSuchVolume."""
         with self._read(name) as image:
-            return read_info(self.cluster, image, name)
+            return read_info(self.cluster, self._ioctx, image, name)
 
     @_in_use
     def details(self, name: str, *, brief: bool = False) -> ImageDetails:
         """All about an image; `brief` leaves out what its use and its parents cost. Raises NoSuchVolume."""
         with self._read(name) as image:
-            info = read_info(self.cluster, image, name)
+            info = read_info(self.cluster, self._ioctx, image, name)
             return ImageDetails(
                 info,
                 clones(self.cluster, self.pool, image, info.snapshots),

@@ -16,7 +16,8 @@ import rados
 import rbd
 
 from virtceph.ceph.faults import ceph_faults
-from virtceph.errors import CephUnavailable, LockOwnerStalled
+from virtceph.ceph.imageinfo import locks_of, reopened
+from virtceph.errors import CephUnavailable, LockOwnerStalled, NoSuchVolume
 
 # A healthy client answers in milliseconds; the OSDs count this in whole seconds.
 PROBE_S = 2.0
@@ -36,15 +37,19 @@ def require_answers(
     Raises:
         LockOwnerStalled: the lock owner does not answer, or its watch has lapsed.
         CephUnavailable: another client does not; it is forgotten 30 s after its end.
+        NoSuchVolume: it was removed meanwhile.
     """
-    with ceph_faults("ask who has the image open", user):
-        owners = _owners(image)
+    with ceph_faults("ask who has the image open", user, not_found=NoSuchVolume(name)):
+        owners = _clients(image)
         answered, silent = ask_all(ioctx, image.id())
         stalled = owners - answered - dead
         # One that left between the two questions is not stalled: who leaves gives its lock back first, so it
         # is listed no more.
-        if stalled and stalled & _owners(image):
-            raise LockOwnerStalled(name, PROBE_S)
+        if stalled:
+            with reopened(ioctx, image) as now:
+                stalled &= _clients(now)
+    if stalled:
+        raise LockOwnerStalled(name, PROBE_S)
     if silent:
         raise CephUnavailable(
             f"{name} is watched by a client that does not answer; if it is dead it is forgotten "
@@ -52,15 +57,8 @@ def require_answers(
         )
 
 
-def _owners(image: rbd.Image) -> set[int]:
-    """The clients that hold the exclusive lock: one or none. Blocks. Source: rbd_list_lockers."""
-    lockers = image.list_lockers()
-    # `client.4119`: the number is the one by which the cluster knows the watcher.
-    return (
-        {int(client.rpartition(".")[2]) for client, _, _ in lockers["lockers"]}
-        if lockers
-        else set()
-    )
+def _clients(image: rbd.Image) -> set[int]:
+    return {lock.client for lock in locks_of(image)}
 
 
 def ask_all(ioctx: rados.Ioctx, image_id: str) -> tuple[set[int], set[int]]:

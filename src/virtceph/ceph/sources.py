@@ -18,6 +18,7 @@ import rbd
 
 from virtceph.ceph.cluster import Cluster
 from virtceph.ceph.faults import ceph_faults
+from virtceph.ceph.imageinfo import locks_of, reopened
 from virtceph.ceph.spec import PoolSpec
 from virtceph.errors import NoSuchSnapshot, NoSuchVolume, VolumeChanged
 
@@ -44,17 +45,19 @@ def header_version(ioctx: rados.Ioctx, image: rbd.Image) -> int:
 
 
 def is_still(image: rbd.Image) -> bool:
-    """Whether nobody can write to the head of an image without changing its header: nobody holds its
-    exclusive lock, and it has one. Blocks."""
-    lockers = image.list_lockers()
-    has_lock = bool(image.features() & rbd.RBD_FEATURE_EXCLUSIVE_LOCK)
-    return has_lock and not (lockers and lockers.get("lockers"))
+    """Whether nobody could write to the head of an image, when it was opened, without changing its header:
+    nobody held its exclusive lock, and it has one. Blocks."""
+    return bool(image.features() & rbd.RBD_FEATURE_EXCLUSIVE_LOCK) and not locks_of(image)
 
 
-def _still_version(ioctx: rados.Ioctx, image: rbd.Image, name: str) -> int:
+def still_version(ioctx: rados.Ioctx, image: rbd.Image, name: str) -> int:
+    """The version of the header of a head that nobody can write to without changing it. Blocks. Raises
+    VolumeChanged, rados.Error, rbd.Error."""
     version = header_version(ioctx, image)
-    if not is_still(image):
-        raise VolumeChanged(name)
+    # In this order: who took the lock before that version was told is listed.
+    with reopened(ioctx, image) as now:
+        if not is_still(now):
+            raise VolumeChanged(name)
     return version
 
 
@@ -83,8 +86,8 @@ def reading(cluster: Cluster, place: Place, snapshot: str | None) -> Iterator[So
         try:
             version = None
             if snapshot is None:
-                with ceph_faults("read the image", user):
-                    version = _still_version(ioctx, image, place.name)
+                with ceph_faults("read the image", user, not_found=missing):
+                    version = still_version(ioctx, image, place.name)
             yield Source(image, version)
             with ceph_faults("read the image", user):
                 if version is not None and header_version(ioctx, image) != version:

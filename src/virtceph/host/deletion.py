@@ -103,7 +103,12 @@ class Deletions:
         """What to tell when the image was not any more what it was a moment ago."""
         known = self.look_at(domain, name)
         found = obstacles(known)
-        return refusal(known, found) if found else errors.CephUnavailable(error.message)
+        return refusal(known, found) if found else gone_again(error)
+
+
+def gone_again(error: errors.VirtcephError) -> errors.CephUnavailable:
+    """The error of what somebody was in the way of, and is no more."""
+    return errors.CephUnavailable(f"a moment ago: {error.message}; ask again")
 
 
 def refusal(known: Known, found: list[Obstacle]) -> errors.VirtcephError:

@@ -11,7 +11,7 @@ from uuid import UUID
 from virtceph import errors, request
 from virtceph.ceph.trashlist import TrashEntry
 from virtceph.ceph.workers import NoReply
-from virtceph.host.deletion import Deletions, refusal
+from virtceph.host.deletion import Deletions, gone_again, refusal
 from virtceph.host.obstacles import obstacles
 from virtceph.host.oneimage import MARGIN_S, full_told, run
 from virtceph.host.storage import StorageDomain, StorageDomains
@@ -91,7 +91,7 @@ class Trash:
             try:
                 self._run(domain, "move_to_trash", name=name, delay_s=delay_s)
             except errors.LockOwnerStalled as error:  # it had no lock a moment ago
-                raise errors.CephUnavailable(error.message) from error
+                raise gone_again(error) from error
         log.info("put into the trash %s", facts(image=known.path, id=known.info.id))
         domain.changed("trashed", name)
 
