@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import rados
 import rbd
 
 from tests.faults.waiting import until
@@ -289,6 +290,41 @@ def test_a_deletion_that_was_cut_short_goes_on_when_it_is_repeated(site: Site) -
             break
     assert (entries(site), name in names(site)) == ({}, False)
     assert error_of(site.volume, "delete", name).name == "NoSuchVolume"
+
+
+@pytest.mark.parametrize("left", ["name", "name and entry", "entry"])
+def test_a_name_without_an_image_can_be_deleted_and_used_again(
+    site: Site, image: str, left: str
+) -> None:
+    """As a creation or a deletion leaves it that a power cut ended: librbd finds it taken, and not there."""
+    with site.ceph.pool(POOL) as ioctx:
+        ident = image_id(site, image)
+        ioctx.remove_object(f"rbd_header.{ident}")
+        ioctx.remove_object(f"rbd_object_map.{ident}")
+        if left == "entry":
+            ioctx.remove_object(f"rbd_id.{image}")
+        if left == "name":
+            with rados.WriteOpCtx() as op:
+                keys = (f"name_{image}", f"id_{ident}")
+                ioctx.remove_omap_keys(op, keys)
+                ioctx.operate_write_op(op, "rbd_directory")
+    error = error_of(site.volume, "create", image, size=1 << 20)
+    assert (error.name, "delete it" in str(error)) == ("CephUnavailable", True)
+    assert site.volume("delete", image) is True
+    assert error_of(site.volume, "delete", image).name == "NoSuchVolume"
+    site.volume("create", image, size=1 << 20)
+    assert site.volume("getInfo", image)["size"] == 1 << 20
+
+
+def test_a_name_that_still_leads_to_an_image_is_not_freed(site: Site, image: str) -> None:
+    """As an image on its way into the trash, or renamed, may look for a moment."""
+    with site.ceph.pool(POOL) as ioctx:
+        ident = image_id(site, image)
+        head = ioctx.read(f"rbd_id.{image}")
+        ioctx.remove_object(f"rbd_id.{image}")
+        assert error_of(site.volume, "delete", image).name == "NoSuchVolume"
+        ioctx.write_full(f"rbd_id.{image}", head)
+    assert image_id(site, image) == ident
 
 
 # --- trash ---

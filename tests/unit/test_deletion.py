@@ -385,6 +385,14 @@ def test_what_a_user_put_into_the_trash_is_not_deleted_by_its_name(
 ) -> None:
     domain.images.by_name.clear()
     domain.images.in_trash = [entry("web-root"), entry("web-root", source="migration")]
+    domain.workers.answers["remove_half_made"] = False
     with pytest.raises(errors.NoSuchVolume):
         delete(deletions)
-    assert domain.workers.calls == []
+    assert domain.workers.asked == ["remove_half_made"]
+
+
+def test_a_name_that_leads_to_no_image_is_freed(deletions: Deletions, domain: FullDomain) -> None:
+    domain.images.by_name.clear()
+    domain.workers.answers["remove_half_made"] = True
+    delete(deletions)
+    assert domain.workers.asked == ["remove_half_made"]

@@ -23,6 +23,7 @@ import rbd
 from virtceph.ceph import changes, eviction, trashing, wire
 from virtceph.ceph.cluster import Cluster
 from virtceph.ceph.growing import grow
+from virtceph.ceph.halfmade import remove_half_made
 from virtceph.ceph.halfmoved import end_half_moving
 from virtceph.ceph.partimages import PartImages
 from virtceph.ceph.snapshots import Handles
@@ -64,6 +65,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "take_from_trash": trashing.take_from_trash,
     "purge": trashing.purge,
     "end_half_moving": end_half_moving,
+    "remove_half_made": remove_half_made,
     "require_silent": eviction.require_silent,
     "evict": eviction.evict,
 }

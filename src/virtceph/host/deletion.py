@@ -135,19 +135,20 @@ def _delete(known: Known) -> None:
 
 
 def _finish(domain: StorageDomain, name: str) -> bool:
-    """Go on with a deletion that was cut short: librbd moves an image to the trash before it removes it.
-    False when there is none."""
+    """Go on with a deletion that was cut short: librbd moves an image to the trash before it removes it, and
+    removes its name last. False when there is none."""
     for entry in domain.images.trash():
         if (entry.name, entry.source) == (name, "removing"):
             which = {"entry_id": entry.id, "name": name}
             with contextlib.suppress(errors.NotInTrash):  # somebody else was quicker
                 _run(domain, "purge", **which, with_snapshots=False, removing=True)
             return True
-    return False
+    return _run(domain, "remove_half_made", name=name) is True
 
 
-def _run(domain: StorageDomain, operation: str, **arguments: object) -> None:
+def _run(domain: StorageDomain, operation: str, **arguments: object) -> object:
     # Its length grows with the image, and librbd cannot be told to stop.
     outcome = run(domain, operation, request.current().left_s() - MARGIN_S, **arguments)
     if isinstance(outcome, NoReply):
         raise errors.CephUnavailable("deleting took too long; repeat it to go on")
+    return outcome

@@ -151,7 +151,9 @@ def _is_made(domain: StorageDomain, wanted: NewVolume) -> bool:
     try:
         found = domain.images.info(wanted.name)
     except errors.NoSuchVolume as error:
-        gone = f"{wanted.name} was there and is just being deleted; ask again"
+        gone = (
+            f"{wanted.name} is just being made or deleted; ask again, and if that stays, delete it"
+        )
         raise errors.CephUnavailable(gone) from error
     there = found.size_bytes, found.object_size_bytes, found.data_pool, found.parent
     asked = wanted.size_bytes, wanted.object_size_bytes, wanted.data_pool, None
