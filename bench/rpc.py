@@ -51,10 +51,17 @@ def measure(site: Site) -> Iterator[Row]:
     daemon, port = _daemon(site, "rpc", pki, {})
     plain, plain_port = _daemon(site, "rpc-plain", pki, {"tls": False})
     tls = client_tls(pki.of("engine.lab"))
-    yield from _transport(site, "STOMP, plain", PLAIN_GOAL, _stomp(plain, plain_port, None), None)
-    yield from _transport(site, "STOMP, TLS", TLS_GOAL, _stomp(daemon, port, tls), pki)
-    yield from _http(site, daemon)
-    yield from _late(site, daemon, ("127.0.0.1", port), tls)
+    try:
+        yield from _transport(
+            site, "STOMP, plain", PLAIN_GOAL, _stomp(plain, plain_port, None), None
+        )
+        yield from _transport(site, "STOMP, TLS", TLS_GOAL, _stomp(daemon, port, tls), pki)
+        yield from _http(site, daemon)
+        yield from _late(site, daemon, ("127.0.0.1", port), tls)
+    finally:
+        # With the key that one of them has under a usage id of its own, nobody else could register it.
+        for one in (daemon, plain):
+            one.stop()
 
 
 def _daemon(site: Site, name: str, pki: LabPki, stomp: dict[str, Any]) -> tuple[Daemon, int]:
