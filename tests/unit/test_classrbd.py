@@ -19,6 +19,7 @@ from virtceph.ceph.classrbd import (
     TrashSpec,
     clones_of,
     end_moving,
+    ids_of_name,
     sizes_of,
     trash_entry,
     trash_of,
@@ -141,6 +142,29 @@ def test_an_osd_that_is_never_heard_of_again_is_not_waited_for(
     ioctx.answers["get_size"], ioctx.silent = lambda _name, _data: size(512), True
     with pytest.raises(errors.CephUnavailable, match="in time"):
         sizes_of(cluster, POOL, ["1a"])
+
+
+def test_a_name_leads_to_what_its_object_and_the_directory_say(
+    cluster: Any, ioctx: FakeIoctx
+) -> None:
+    nothing = -errno.ENOENT, b""
+    own, entry = {"rbd_id.web": "1a", "rbd_id.half": "2b"}, {"web": "1a", "left": "3c"}
+
+    def of_object(name: str, _data: bytes) -> tuple[int, bytes]:
+        return (0, text(own[name])) if name in own else nothing
+
+    def of_directory(name: str, data: bytes) -> tuple[int, bytes]:
+        assert name == "rbd_directory"
+        return next(((0, text(i)) for known, i in entry.items() if data == text(known)), nothing)
+
+    ioctx.answers.update(get_id=of_object, dir_get_id=of_directory)
+    found = {name: ids_of_name(cluster, POOL, name) for name in ("web", "half", "left", "none")}
+    assert found == {
+        "web": ("1a", "1a"),
+        "half": ("2b", None),
+        "left": (None, "3c"),
+        "none": (None, None),
+    }
 
 
 def clone(image_id: str, pool_id: int = 2, namespace: str = "") -> bytes:

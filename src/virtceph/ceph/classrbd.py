@@ -29,7 +29,7 @@ _ANSWER_BYTES, _LONG_ANSWER_BYTES = 8 << 10, 16 << 20
 _NORMAL, _MOVING = 0, 1
 # Nothing found, and an answer that was longer than its buffer.
 _ANSWERS = (-errno.ENOENT, -errno.ERANGE)
-_TRASH, _PAGE = "rbd_trash", 512
+_DIRECTORY, _TRASH, _PAGE = "rbd_directory", "rbd_trash", 512
 # Of each call's own time-out, before it is believed that librados never tells.
 _PATIENCE = 3
 
@@ -68,6 +68,23 @@ def sizes_of(cluster: Cluster, pool: PoolSpec, image_ids: Iterable[str]) -> dict
     answers = _call_all(cluster, pool, "read the sizes", calls)
     # The order of the object size, then the size.
     return {image_id: struct.unpack("<BQ", answer)[1] for image_id, answer in answers.items()}
+
+
+def ids_of_name(cluster: Cluster, pool: PoolSpec, name: str) -> tuple[str | None, str | None]:
+    """The ids that a name leads to: by its own object, as librbd opens it, and by the pool's directory. One
+    that is not there is None. Blocks. Source: get_id, dir_get_id.
+
+    Raises:
+        CephPermissionDenied, CephUnavailable, CephFailed
+    """
+    calls = {
+        "own": (f"rbd_id.{name}", "get_id", b""),
+        "entry": (_DIRECTORY, "dir_get_id", _text(name)),
+    }
+    found = {
+        k: Reader(a).text() for k, a in _call_all(cluster, pool, "look up the name", calls).items()
+    }
+    return found.get("own"), found.get("entry")
 
 
 def clones_of(
@@ -125,7 +142,7 @@ def end_moving(cluster: Cluster, pool: PoolSpec, entry: TrashSpec) -> None:
     ioctx = cluster.ioctx(pool)
     with ceph_faults("end the move to the trash", cluster.spec.user):
         for name, method, asked in (
-            ("rbd_directory", "dir_remove_image", unnamed),
+            (_DIRECTORY, "dir_remove_image", unnamed),
             (_TRASH, "trash_state_set", marked),
         ):
             try:
