@@ -143,7 +143,7 @@ def test_a_socket_of_systemds_is_taken(libvirtd: PrivateLibvirtd, tmp_path: Path
     try:
         from virtceph.client import connect
 
-        while not path.exists():
+        while not _listened_on(path):
             assert started.poll() is None
             time.sleep(0.01)
         # The connection waits in the socket's queue until the daemon takes it.
@@ -153,6 +153,13 @@ def test_a_socket_of_systemds_is_taken(libvirtd: PrivateLibvirtd, tmp_path: Path
     finally:
         started.send_signal(signal.SIGTERM)
         assert started.wait(20) == 0
+
+
+def _listened_on(path: Path) -> bool:
+    """Whether somebody listens there: a socket is bound, and has its name, some moments before."""
+    accepts = "00010000"  # __SO_ACCEPTCON
+    sockets = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return any(fields[3] == accepts and fields[-1] == str(path) for fields in sockets)
 
 
 def test_stopping_clears_the_secrets_and_ends_with_status_0(
