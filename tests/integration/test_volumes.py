@@ -577,6 +577,24 @@ def test_snapshots_of_one_image_that_many_ask_for_at_once_are_all_made(
     site.volume("delete", image, force=True)
 
 
+def test_snapshots_of_one_image_that_many_delete_at_once_are_all_gone(
+    site: Site, image: str, connect: Callable[..., RecordingClient]
+) -> None:
+    names = [[f"s{caller}-{n}" for n in range(8)] for caller in range(3)]
+    with site.ceph.pool(POOL) as ioctx, rbd.Image(ioctx, image) as handle:
+        for name in itertools.chain(*names):
+            handle.create_snap(name)
+
+    def delete(client: RecordingClient, snapshots: list[str]) -> None:
+        volume = {"storageDomainID": site.storage_domain_id, "volumeName": image}
+        for snapshot in snapshots:
+            client.call("Volume.deleteSnapshot", **volume, snapshotName=snapshot)
+
+    with ThreadPoolExecutor(len(names)) as threads:
+        list(threads.map(delete, [connect(site.daemon) for _ in names], names))
+    assert site.volume("listSnapshots", image) == []
+
+
 def test_a_listing_is_right_while_images_come_and_go(
     site: Site, connect: Callable[..., RecordingClient]
 ) -> None:

@@ -17,8 +17,8 @@ from virtceph.ceph.faults import ceph_faults
 from virtceph.ceph.halfrenamed import end_half_renaming, id_of
 from virtceph.ceph.imageinfo import not_primary
 from virtceph.ceph.owner import require_answers
+from virtceph.ceph.proxied import forget, remove_snapshot
 from virtceph.ceph.qos import set_qos
-from virtceph.ceph.snapshotlist import forget
 from virtceph.ceph.snapshots import OwnedImages
 from virtceph.ceph.spec import PoolSpec
 from virtceph.errors import NoSuchVolume, SnapshotProtected, VolumeExists
@@ -116,7 +116,7 @@ def clear(images: OwnedImages, image: rbd.Image, name: str, snap_ids: list[int])
     def remove(snap_id: int) -> None:
         busy = SnapshotProtected(name, names[snap_id])
         with ceph_faults("remove the snapshot", _user(images), busy=busy):
-            image.remove_snap(names[snap_id])
+            remove_snapshot(image, names[snap_id])
         forget(image, snap_id)
 
     with ThreadPoolExecutor(_REMOVALS, "remove-snapshots") as threads:

@@ -12,8 +12,10 @@ import rbd
 
 from virtceph.ceph import wire
 from virtceph.ceph.faults import ceph_faults
+from virtceph.ceph.imageinfo import has_parent
 from virtceph.ceph.moving import Moving, Stopped
 from virtceph.ceph.owner import require_answers
+from virtceph.ceph.proxied import flatten
 from virtceph.ceph.sources import Place
 from virtceph.errors import NoSuchVolume, VirtcephError
 
@@ -61,7 +63,7 @@ def _flatten(moving: Moving, place: Place, image: rbd.Image, dead: Set[int]) -> 
 
     with _watched_owner(moving, place, dead), ceph_faults("flatten the image", user):
         try:
-            image.flatten(on_progress=told)
+            flatten(image, told)
         except rbd.OperationCanceled:
             raise Stopped from None
     return size_bytes
@@ -69,11 +71,7 @@ def _flatten(moving: Moving, place: Place, image: rbd.Image, dead: Set[int]) -> 
 
 def _overlap(image: rbd.Image) -> int:
     """How much of an image its parent lies under; 0 without one."""
-    try:
-        image.get_parent_image_spec()
-    except rbd.ImageNotFound:
-        return 0
-    return int(image.overlap())
+    return int(image.overlap()) if has_parent(image) else 0
 
 
 @contextlib.contextmanager

@@ -15,7 +15,8 @@ from typing import Any
 import rbd
 
 from virtceph.ceph.faults import ceph_faults
-from virtceph.ceph.snapshotlist import forget, number_of
+from virtceph.ceph.proxied import forget
+from virtceph.ceph.snapshotlist import number_of
 from virtceph.ceph.snapshots import OwnedImages
 from virtceph.ceph.spec import PoolSpec
 from virtceph.errors import (

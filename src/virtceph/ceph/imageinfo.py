@@ -124,6 +124,15 @@ def data_pool_of(cluster: Cluster, image: rbd.Image, mask: int) -> str | None:
     return cluster.pool_name(image.data_pool_id())
 
 
+def has_parent(image: rbd.Image) -> bool:
+    """Whether an image lies on another's snapshot. Blocks. Raises rbd.Error."""
+    try:
+        image.get_parent_image_spec()
+    except rbd.ImageNotFound:
+        return False
+    return True
+
+
 def parent_of(image: rbd.Image) -> ParentSpec | None:
     """What it is a clone of."""
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import rbd
 
 from virtceph.ceph.faults import ceph_faults
-from virtceph.ceph.imageinfo import FEATURES, data_pool_of
+from virtceph.ceph.imageinfo import FEATURES, data_pool_of, has_parent
 from virtceph.ceph.images import CREATABLE_FEATURES, Images
 from virtceph.ceph.parts import read_made_note
 from virtceph.ceph.snapshotlist import is_users
@@ -64,14 +64,6 @@ def layout_of(images: Images, name: str) -> Layout:
             watchers=tuple(w["addr"] for w in image.watchers_list()),
             still=is_still(image),
             clones=any(True for _ in image.list_descendants()),
-            has_parent=_has_parent(image),
+            has_parent=has_parent(image),
             made_by=None if note is None else str(note.get("job")),
         )
-
-
-def _has_parent(image: rbd.Image) -> bool:
-    try:
-        image.get_parent_image_spec()
-    except rbd.ImageNotFound:
-        return False
-    return True

@@ -12,6 +12,7 @@ from virtceph.ceph.halfmoved import end_half_moving
 from virtceph.ceph.halfrenamed import end_half_renaming, has_two_names
 from virtceph.ceph.imageinfo import watchers_of
 from virtceph.ceph.parts import PART_PREFIX, made_note
+from virtceph.ceph.proxied import remove_snapshot
 from virtceph.ceph.snapshotlist import is_users
 from virtceph.ceph.sources import header_version
 from virtceph.errors import (
@@ -196,4 +197,4 @@ def _remove_own_snapshots(image: rbd.Image) -> None:
     for snap in [one for one in image.list_snaps() if is_users(one)]:
         if image.is_protected_snap(snap["name"]):
             image.unprotect_snap(snap["name"])
-        image.remove_snap(snap["name"])
+        remove_snapshot(image, snap["name"])

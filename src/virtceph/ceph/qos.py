@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 
 import rbd
 
+from virtceph.ceph.proxied import remove_metadata
+
 _PREFIX = "conf_"
 # librbd's word for each kind of limit; beside each stand its burst, and for how long that lasts.
 _KINDS = {
@@ -101,7 +103,7 @@ def set_qos(image: rbd.Image, limits: Mapping[str, int]) -> None:
     for field, option in _OPTIONS.items():
         key, value = f"{_PREFIX}{option}", limits.get(field)
         if value is None and key in there:
-            image.metadata_remove(key)
+            remove_metadata(image, key)
         elif value is not None and there.get(key) != str(value):
             image.metadata_set(key, str(value))
 

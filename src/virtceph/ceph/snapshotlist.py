@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import errno
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +11,6 @@ from uuid import UUID
 import rbd
 
 from virtceph.ceph.cluster import Cluster
-from virtceph.ceph.faults import errno_of
-from virtceph.errors import CephUnavailable
 
 # What is noted of a snapshot in its image's metadata: how consistent it is, and the set it belongs to.
 CONSISTENCY_KEY = "virtceph.snapshot.{id}.consistency"
@@ -132,15 +129,3 @@ def set_note_of(metadata: dict[str, str], image_id: str, snap_id: int) -> dict[s
     except (KeyError, TypeError, ValueError):
         return None
     return note if own else None
-
-
-def forget(image: rbd.Image, snap_id: int) -> None:
-    """Remove what was noted of a snapshot that is gone. Blocks. Raises CephUnavailable."""
-    for key in (CONSISTENCY_KEY, SET_KEY):
-        try:
-            image.metadata_remove(key.format(id=snap_id))
-        except KeyError:  # the binding's word for "no such key"
-            pass
-        except rbd.Error as error:
-            if errno_of(error) != errno.ENOENT:
-                raise CephUnavailable("the snapshot is gone, its note may be left") from error

@@ -18,10 +18,10 @@ from virtceph.ceph.faults import ceph_faults
 from virtceph.ceph.imageinfo import not_primary, watchers_of
 from virtceph.ceph.images import Images
 from virtceph.ceph.owner import require_answers
+from virtceph.ceph.proxied import create_snapshot, forget, remove_snapshot
 from virtceph.ceph.snapshotlist import (
     CONSISTENCY_KEY,
     SET_KEY,
-    forget,
     number_of,
     takes_name,
 )
@@ -95,7 +95,7 @@ class OwnedImages(Images):
             self._require_free(image, name, snapshot)
             require_answers(self._ioctx, image, name, self._user, self.dead)
             self._on_begin()
-            image.create_snap(snapshot)
+            create_snapshot(image, snapshot)
 
     def remove_snapshot(self, name: str, snapshot: str, snap_id: int | None = None) -> None:
         """Remove a snapshot and what was noted of it; with `snap_id` only if that is its number.
@@ -110,7 +110,7 @@ class OwnedImages(Images):
         ):
             found = _number(image, name, snapshot, snap_id)
             require_answers(self._ioctx, image, name, self._user, self.dead)
-            image.remove_snap(snapshot)
+            remove_snapshot(image, snapshot)
             forget(image, found)
 
     def annotate_snapshot(

@@ -9,7 +9,8 @@ from virtceph import errors
 from virtceph.ceph.workers import NoReply
 from virtceph.host.names import SnapshotNames
 from virtceph.host.oneimage import full_told, run
-from virtceph.host.storage import StorageDomain, StorageDomains
+from virtceph.host.onesnapshot import take_snapshot
+from virtceph.host.storage import StorageDomains
 from virtceph.log import facts
 
 log = logging.getLogger(__name__)
@@ -32,22 +33,10 @@ class VolumeSnapshots:
             NoSuchVolume, SnapshotExists, LockOwnerStalled, VolumeNotPrimary, CephPermissionDenied
         """
         domain = self._storage.get(storage_domain_id)
-        with full_told(domain), self._names.reserve([domain.snapshot_name(name, snapshot)]):
-            self._create(domain, name, snapshot)
+        with full_told(domain):
+            take_snapshot(domain, self._names, name, snapshot, self._snapshot_timeout_s)
         log.info("made snapshot %s", facts(image=f"{domain.pool}/{name}", snapshot=snapshot))
         domain.changed("snapshot-made", name, snapshot_name=snapshot)
-
-    def _create(self, domain: StorageDomain, name: str, snapshot: str) -> None:
-        outcome = run(
-            domain, "create_snapshot", self._snapshot_timeout_s, name=name, snapshot=snapshot
-        )
-        if isinstance(outcome, NoReply):
-            if not outcome.begun:
-                raise errors.CephUnavailable("the image could not be opened in time")
-            # Its name was free, so a snapshot that is there now is the one that was asked for.
-            if not domain.images.has_snapshot(name, snapshot):
-                domain.give_up(self._names, name, snapshot, self._snapshot_timeout_s)
-                raise errors.LockOwnerStalled(name, self._snapshot_timeout_s)
 
     def delete(self, storage_domain_id: UUID, name: str, snapshot: str) -> None:
         """Delete a snapshot.
