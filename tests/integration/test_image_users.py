@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import rados
@@ -15,8 +17,8 @@ from tests.lab.ceph import CephCluster
 from tests.lab.stack import POOL
 from virtceph.ceph.imageinfo import lock_of, users_of
 from virtceph.ceph.owner import require_answers
-from virtceph.ceph.sources import still_version
-from virtceph.errors import VolumeChanged
+from virtceph.ceph.sources import Place, reading, still_version
+from virtceph.errors import NoSuchVolume, VolumeChanged
 
 
 @pytest.fixture
@@ -68,3 +70,19 @@ def test_a_head_that_was_locked_after_it_was_opened_is_not_still(
             with pytest.raises(VolumeChanged):
                 still_version(ioctx, image, name)
         assert still_version(ioctx, image, name) != before
+
+
+def test_a_head_that_was_removed_while_it_was_read_is_told_as_gone(
+    ceph: CephCluster, ioctx: rados.Ioctx, name: str
+) -> None:
+    cluster: Any = SimpleNamespace(
+        spec=SimpleNamespace(user="admin"), new_ioctx=lambda _pool: ioctx.dup()
+    )
+
+    def remove_while_reading() -> None:
+        with reading(cluster, Place(0, POOL, "", name), None) as source:
+            assert source.version is not None
+            rbd.RBD().remove(ioctx, name)
+
+    with pytest.raises(NoSuchVolume, match=name):
+        remove_while_reading()

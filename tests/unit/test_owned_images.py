@@ -28,6 +28,8 @@ class FakeImage:
         self.silent: set[int] = set()
         self.locked = True
         self.owner_leaves = False
+        # How often it is between two requests when the question comes, and has the lock again after.
+        self.owner_is_between = 0
 
     def id(self) -> str:
         return "1f2e3d"
@@ -73,6 +75,10 @@ class FakeImage:
         if self.owner_leaves:
             self.watchers.discard(OWNER)
             self.locked = False
+        if self.owner_is_between:
+            self.owner_is_between -= 1
+            complete(None, 0, [(client, 1, b"") for client in self.watchers - {OWNER}], [])
+            return
         acks = [(client, 1, b"") for client in self.watchers - self.silent]
         complete(None, 0, acks, [(client, 1) for client in self.watchers & self.silent])
 
@@ -146,6 +152,26 @@ def test_an_owner_that_leaves_in_order_while_it_is_asked_is_not_called_stalled(
     image.owner_leaves = True
     request_(images)
     assert image.watchers == {OURS}
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
+def test_an_owner_that_left_in_order_and_came_back_is_not_called_stalled(
+    image: FakeImage, images: OwnedImages, request_: Callable[[OwnedImages], None]
+) -> None:
+    image.owner_is_between = 2
+    request_(images)
+    assert image.owner_is_between == 0
+
+
+def test_an_owner_whose_watch_has_lapsed_is_told_without_a_wait_for_another_that_is_silent(
+    image: FakeImage, images: OwnedImages
+) -> None:
+    other = 4300
+    image.watchers = {other}
+    image.silent.add(other)
+    with pytest.raises(errors.LockOwnerStalled):
+        images.create_snapshot("web-root", "new")
+    assert image.steps.count("users asked") == 1
 
 
 def test_a_user_that_does_not_answer_and_owns_no_lock_is_to_be_waited_for(

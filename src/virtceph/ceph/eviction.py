@@ -10,7 +10,7 @@ import rbd
 from virtceph.ceph.faults import ceph_faults
 from virtceph.ceph.imageinfo import Lock, lock_of, reopened
 from virtceph.ceph.monitors import blocklisted_until_s
-from virtceph.ceph.owner import ask_all
+from virtceph.ceph.owner import silent_clients
 from virtceph.ceph.snapshots import OwnedImages
 from virtceph.errors import CephFailed, InvalidParameter, NoSuchVolume, VolumeInUse
 
@@ -58,13 +58,13 @@ def evict(images: OwnedImages, name: str, client: int) -> dict[str, Any]:
 def _silent_owner(images: OwnedImages, image: rbd.Image, name: str, client: int) -> Lock:
     ioctx, user = images.cluster.ioctx(images.pool), images.cluster.spec.user
     with ceph_faults("ask who has the image open", user, not_found=NoSuchVolume(name)):
-        lock = _owned(lock_of(image), name, client)
-        answered, _silent = ask_all(ioctx, image.id())
-        if client in answered:
-            raise VolumeInUse(name, [lock.address])
-        # One that gave the lock back and left meanwhile did not answer either.
+        _owned(lock_of(image), name, client)
+        stalled, _silent = silent_clients(ioctx, image)
         with reopened(ioctx, image) as now:
-            return _owned(lock_of(now), name, client)
+            lock = _owned(lock_of(now), name, client)
+        if client not in stalled:
+            raise VolumeInUse(name, [lock.address])
+        return lock
 
 
 def _owned(lock: Lock | None, name: str, client: int) -> Lock:

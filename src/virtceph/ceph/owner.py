@@ -22,6 +22,8 @@ from virtceph.errors import CephUnavailable, LockOwnerStalled, NoSuchVolume
 # A healthy client answers in milliseconds; the OSDs count this in whole seconds.
 PROBE_S = 2.0
 _WATCH_S = 30
+# Each takes some milliseconds, in which one that lives is seldom found gone.
+_LOOKS = 6
 
 
 def require_answers(
@@ -40,14 +42,7 @@ def require_answers(
         NoSuchVolume: it was removed meanwhile.
     """
     with ceph_faults("ask who has the image open", user, not_found=NoSuchVolume(name)):
-        owners = _clients(image)
-        answered, silent = ask_all(ioctx, image.id())
-        stalled = owners - answered - dead
-        # One that left between the two questions is not stalled: who leaves gives its lock back first, so it
-        # is listed no more.
-        if stalled:
-            with reopened(ioctx, image) as now:
-                stalled &= _clients(now)
+        stalled, silent = silent_clients(ioctx, image, dead)
     if stalled:
         raise LockOwnerStalled(name, PROBE_S)
     if silent:
@@ -55,6 +50,30 @@ def require_answers(
             f"{name} is watched by a client that does not answer; if it is dead it is forgotten "
             f"within {_WATCH_S} s"
         )
+
+
+def silent_clients(
+    ioctx: rados.Ioctx, image: rbd.Image, dead: Set[int] = frozenset()
+) -> tuple[set[int], set[int]]:
+    """Those that hold the image's lock and do not answer, without the `dead`; and all that have it open and
+    do not. Blocks up to about `PROBE_S`. Raises CephUnavailable, rados.Error, rbd.Error.
+
+    Who has the lock and who answers are two questions, between which people come and go. Who leaves gives
+    the lock back first, and is listed no more. A process that serves one request after the other may have it
+    again by then, under the same number: it is asked again. Only an owner that is found without a watch each
+    time is one whose watch has lapsed.
+    """
+    owners = _clients(image)
+    for _ in range(_LOOKS):
+        answered, silent = ask_all(ioctx, image.id())
+        stalled = owners - answered - dead
+        if not stalled:
+            break
+        with reopened(ioctx, image) as now:
+            owners = stalled = stalled & _clients(now)
+        if not stalled or silent:
+            break
+    return stalled, silent
 
 
 def _clients(image: rbd.Image) -> set[int]:

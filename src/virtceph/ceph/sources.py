@@ -89,7 +89,7 @@ def reading(cluster: Cluster, place: Place, snapshot: str | None) -> Iterator[So
                 with ceph_faults("read the image", user, not_found=missing):
                     version = still_version(ioctx, image, place.name)
             yield Source(image, version)
-            with ceph_faults("read the image", user):
+            with ceph_faults("read the image", user, not_found=missing):
                 if version is not None and header_version(ioctx, image) != version:
                     raise VolumeChanged(place.name)
         finally:
