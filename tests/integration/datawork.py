@@ -96,8 +96,17 @@ def parts(ceph: CephCluster, pool: str = POOL) -> list[str]:
 
 def wait_until_moving(site: Site, job: str) -> None:
     """Until the mover has its images open, and knows how much there is to do."""
+    _wait_for(site, job, "bytesTotal")
+
+
+def wait_until_some_is_moved(site: Site, job: str) -> None:
+    """Until the beginning of the image was read: what is written there now comes too late for that."""
+    _wait_for(site, job, "bytesDone")
+
+
+def _wait_for(site: Site, job: str, fact: str) -> None:
     end_s = time.monotonic() + 60
-    while not site.call("Host.getJobs", job_ids=[job])[job].get("bytesTotal"):
+    while not site.call("Host.getJobs", job_ids=[job])[job].get(fact):
         assert time.monotonic() < end_s, site.call("Host.getJobs", job_ids=[job])
         time.sleep(0.02)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -52,8 +53,10 @@ class FakePool:
             self.owner_is_between -= 1
             complete(None, 0, [(client, 1, b"") for client in self.watchers - {self.lock}], [])
             return
-        acks = [(client, 1, b"") for client in self.watchers - self.silent]
-        complete(None, 0, acks, [(client, 1) for client in self.watchers & self.silent])
+        if self.watchers & self.silent:
+            complete(None, -errno.ETIMEDOUT, None, None)
+        else:
+            complete(None, 0, [(client, 1, b"") for client in self.watchers], [])
 
     def remove_object(self, name: str) -> None:
         self.steps.append(f"removed {name}")
@@ -543,6 +546,15 @@ def test_only_the_owner_of_the_lock_is_evicted(
         eviction.evict(images, "web-root", OWNER)
     assert caught.value.field == "client"
     assert pool.lock == owner
+
+
+def test_an_owner_is_not_evicted_where_another_may_be_the_one_that_does_not_answer(
+    pool: FakePool, images: PartImages, blocklist: list[str]
+) -> None:
+    pool.lock, pool.watchers, pool.silent = OWNER, {OWNER, OWNER + 1}, {OWNER + 1}
+    with pytest.raises(errors.CephUnavailable, match="not all of them answer"):
+        eviction.evict(images, "web-root", OWNER)
+    assert pool.steps == ["users asked"]
 
 
 def test_an_owner_that_leaves_in_order_while_it_is_asked_is_not_evicted(

@@ -130,8 +130,10 @@ def ceph(monkeypatch: pytest.MonkeyPatch) -> FakeCeph:
 @pytest.fixture
 def images(ceph: FakeCeph) -> GroupedImages:
     def notify(_header: str, complete: Callable[..., None], *_rest: Any) -> None:
-        acks = [(client, 1, b"") for client in ceph.watchers - ceph.silent]
-        complete(None, 0, acks, [(client, 1) for client in ceph.watchers & ceph.silent])
+        if ceph.watchers & ceph.silent:
+            complete(None, -errno.ETIMEDOUT, None, None)
+        else:
+            complete(None, 0, [(client, 1, b"") for client in ceph.watchers], [])
 
     @contextmanager
     def using() -> Iterator[None]:

@@ -91,9 +91,9 @@ def limit(images: OwnedImages, name: str, limits: Mapping[str, int]) -> None:
     Raises:
         NoSuchVolume, LockOwnerStalled, VolumeNotPrimary, CephUnavailable
     """
-    ioctx, user = images.cluster.ioctx(images.pool), _user(images)
+    user = _user(images)
     with images.opened(name, read_only=False) as image:
-        require_answers(ioctx, image, name, user, images.dead)
+        require_answers(images.cluster, images.pool, image, name, images.dead)
         with ceph_faults("set the limits", user, read_only=lambda: not_primary(image, name)):
             set_qos(image, limits)
 

@@ -10,7 +10,7 @@ import rbd
 from virtceph.ceph.faults import ceph_faults
 from virtceph.ceph.imageinfo import Lock, lock_of, reopened
 from virtceph.ceph.monitors import blocklisted_until_s
-from virtceph.ceph.owner import silent_clients
+from virtceph.ceph.owner import silent_owners
 from virtceph.ceph.snapshots import OwnedImages
 from virtceph.errors import CephFailed, InvalidParameter, NoSuchVolume, VolumeInUse
 
@@ -59,7 +59,7 @@ def _silent_owner(images: OwnedImages, image: rbd.Image, name: str, client: int)
     ioctx, user = images.cluster.ioctx(images.pool), images.cluster.spec.user
     with ceph_faults("ask who has the image open", user, not_found=NoSuchVolume(name)):
         _owned(lock_of(image), name, client)
-        stalled, _silent = silent_clients(ioctx, image)
+        stalled = silent_owners(images.cluster, images.pool, image, name)
         with reopened(ioctx, image) as now:
             lock = _owned(lock_of(now), name, client)
         if client not in stalled:

@@ -80,12 +80,12 @@ def _watched_owner(moving: Moving, place: Place, dead: Set[int]) -> Iterator[Non
     done = threading.Event()
 
     def ask() -> None:
-        ioctx = moving.ioctx(place)
+        cluster = moving.clusters[place.cluster]
         with (
             contextlib.suppress(rbd.Error),
-            rbd.Image(ioctx, place.name, read_only=True) as image,
+            rbd.Image(moving.ioctx(place), place.name, read_only=True) as image,
         ):
-            require_answers(ioctx, image, place.name, moving.user(place), dead)
+            require_answers(cluster, place.spec, image, place.name, dead)
 
     def watch() -> None:
         while not done.wait(_WATCH_S):

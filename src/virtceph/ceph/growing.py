@@ -16,12 +16,11 @@ def grow(images: OwnedImages, name: str, size_bytes: int) -> None:
         NoSuchVolume, WouldShrink, LockOwnerStalled, CephUnavailable
     """
     user = images.cluster.spec.user
-    ioctx = images.cluster.ioctx(images.pool)
     with images.opened(name, read_only=False) as image, ceph_faults("resize the image", user):
         found = int(image.size())
         if size_bytes < found:
             raise WouldShrink(name, found, size_bytes)
         if size_bytes == found:
             return
-        require_answers(ioctx, image, name, user, images.dead)
+        require_answers(images.cluster, images.pool, image, name, images.dead)
         image.resize(size_bytes, allow_shrink=False)

@@ -261,4 +261,4 @@ class Images:
             NoSuchVolume, LockOwnerStalled, CephUnavailable
         """
         with self.opened(name) as image:
-            require_answers(self._ioctx, image, name, self._user, self.dead)
+            require_answers(self.cluster, self.pool, image, name, self.dead)

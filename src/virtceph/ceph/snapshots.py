@@ -71,7 +71,7 @@ class OwnedImages(Images):
                 self._handles[self.pool, name] = rbd.Image(self._ioctx, name)
         with self._writable(name) as image:
             self._require_free(image, name, snapshot)
-            require_answers(self._ioctx, image, name, self._user, self.dead)
+            require_answers(self.cluster, self.pool, image, name, self.dead)
 
     def close_image(self, name: str) -> None:
         """Close what `open_image` opened; an image that is not open is closed already."""
@@ -93,7 +93,7 @@ class OwnedImages(Images):
             self._changes("create the snapshot", image, name, exists=exists),
         ):
             self._require_free(image, name, snapshot)
-            require_answers(self._ioctx, image, name, self._user, self.dead)
+            require_answers(self.cluster, self.pool, image, name, self.dead)
             self._on_begin()
             create_snapshot(image, snapshot)
 
@@ -109,7 +109,7 @@ class OwnedImages(Images):
             self._changes("remove the snapshot", image, name, not_found=missing, busy=busy),
         ):
             found = _number(image, name, snapshot, snap_id)
-            require_answers(self._ioctx, image, name, self._user, self.dead)
+            require_answers(self.cluster, self.pool, image, name, self.dead)
             remove_snapshot(image, snapshot)
             forget(image, found)
 
@@ -132,7 +132,7 @@ class OwnedImages(Images):
             self._changes("note what the snapshot is", image, name),
         ):
             found = _number(image, name, snapshot, group=group)
-            require_answers(self._ioctx, image, name, self._user, self.dead)
+            require_answers(self.cluster, self.pool, image, name, self.dead)
             image.metadata_set(CONSISTENCY_KEY.format(id=found), consistency)
             if set_note is not None:
                 # Copies and clones get this text too: the two ids tell whose it is.
@@ -258,7 +258,7 @@ class OwnedImages(Images):
         """
         with self.opened(name) as image:
             self._require_free(image, name, snapshot)
-            require_answers(self._ioctx, image, name, self._user, self.dead)
+            require_answers(self.cluster, self.pool, image, name, self.dead)
 
     def require_no_image(self, name: str) -> None:
         """Return if there is no image of that name. Raises VolumeExists."""
@@ -269,7 +269,7 @@ class OwnedImages(Images):
         """Return if nobody else has the image open, nor a lock of it that may be a stalled VM's: that is not
         ours to break. Raises VolumeInUse, LockOwnerStalled, CephUnavailable."""
         self.require_unwatched(image, name)
-        require_answers(self._ioctx, image, name, self._user, self.dead)
+        require_answers(self.cluster, self.pool, image, name, self.dead)
 
     def require_unwatched(self, image: rbd.Image, name: str) -> None:
         """Return if nobody else has the image open. Raises VolumeInUse."""
