@@ -6,6 +6,7 @@ either way, for whoever mends it. Many at once are not chance; nor is one that f
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -40,7 +41,11 @@ def main(arguments: list[str]) -> int:
 
 def _pytest(cache: Path, *arguments: str) -> int:
     argv = [sys.executable, "-m", "pytest", "-o", f"cache_dir={cache}", *arguments]
-    return subprocess.run(argv, check=False).returncode
+    with subprocess.Popen(argv) as process:
+        while True:
+            # Who ends this ends pytest as well, which then takes its lab down: that takes seconds.
+            with contextlib.suppress(KeyboardInterrupt):
+                return process.wait()
 
 
 def _failed(cache: Path) -> list[str]:

@@ -60,18 +60,20 @@ def test_slow():
         (here / "began").touch()
         time.sleep(60)
     finally:
+        time.sleep(0.5)
         (here / "cleaned").touch()
 """
 
 
+@pytest.mark.parametrize("runner", ["pytest", "tests.twice"])
 def test_a_part_that_is_interrupted_cleans_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runner: str
 ) -> None:
     monkeypatch.setattr(parts, "FOLDER", tmp_path)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
     (tmp_path / "test_slow.py").write_text(SLOW)
     with ThreadPoolExecutor(1) as threads:
-        running = threads.submit(parts.run, Part("slow", str(tmp_path)), "pytest")
+        running = threads.submit(parts.run, Part("slow", str(tmp_path)), runner)
         while not (tmp_path / "began").exists():
             assert not running.done()
             time.sleep(0.05)
