@@ -26,6 +26,7 @@ from virtceph.process import (
     forget_ceph_environment,
     give_memory_back,
     hold_lock,
+    trace_crashes,
 )
 from virtceph.stompoptions import Stomp
 
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     # Before anything else holds a key or opens a cluster.
     forbid_core_dumps()
+    trace_crashes()
     forget_ceph_environment()
     give_memory_back()
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import fcntl
 import os
 import resource
@@ -24,6 +25,12 @@ def forbid_core_dumps() -> None:
     """No core file, and nobody but root may read this process's memory."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def trace_crashes() -> None:
+    """Where a C library ends this process, it says on stderr where each thread was: file names and lines, no
+    values. There is no core file to look at."""
+    faulthandler.enable()
 
 
 def forget_ceph_environment() -> None:

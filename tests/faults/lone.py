@@ -13,6 +13,8 @@ from tests.faults.waiting import until
 from tests.lab.daemon import Daemon, merged
 from tests.lab.doomed import Step
 
+# A daemon that a test kills ends otherwise.
+_CRASHES = (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS)
 _numbers = itertools.count(1)
 
 
@@ -66,7 +68,9 @@ class LoneDaemons:
 
     def end(self) -> None:
         """Kill them and their guards. Blocks."""
+        crashed = [d for d in self._started if d.process.exit_code in _CRASHES]
         for daemon in self._started:
             daemon.kill()
             for guard in guards(daemon):
                 os.kill(guard, signal.SIGKILL)
+        assert not crashed, [daemon.log_text()[-8000:] for daemon in crashed]

@@ -128,6 +128,18 @@ def test_it_says_ready_and_stopping_and_feeds_the_watchdog(
     assert "EXTEND_TIMEOUT_USEC=340000000" in daemon.notifications
 
 
+def test_a_daemon_that_a_c_library_ends_says_where_it_was(
+    start_daemon: Callable[..., Daemon],
+) -> None:
+    """As librados does, where it finds itself broken: there is no core file to look at."""
+    daemon = start_daemon("aborted", overrides={"secrets": {"usage_prefix": "aborted/"}})
+    daemon.process.send(signal.SIGABRT)
+    assert daemon.process.wait(10)
+    assert daemon.process.exit_code == -signal.SIGABRT
+    assert "Fatal Python error: Aborted" in daemon.log_text()
+    assert "virtceph/daemon.py" in daemon.log_text()
+
+
 def test_a_socket_of_systemds_is_taken(libvirtd: PrivateLibvirtd, tmp_path: Path) -> None:
     """By systemd's own program: it listens, and becomes the daemon when somebody connects."""
     path = tmp_path / "s"

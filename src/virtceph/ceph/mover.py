@@ -30,7 +30,7 @@ from virtceph.ceph.flattening import flatten_image
 from virtceph.ceph.moving import Moving, Stopped
 from virtceph.ceph.rawfiles import export_raw, import_raw
 from virtceph.errors import CephFailed, VirtcephError
-from virtceph.process import forbid_core_dumps
+from virtceph.process import forbid_core_dumps, trace_crashes
 
 # The operations a mover knows.
 OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
@@ -121,6 +121,7 @@ def _keep_memory() -> None:
 def main() -> None:
     """The process."""
     forbid_core_dumps()
+    trace_crashes()
     _keep_memory()
     # systemd tells every process of a service that ended; the channel tells this one as well.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -29,7 +29,7 @@ from virtceph.ceph.partimages import PartImages
 from virtceph.ceph.snapshots import Handles
 from virtceph.ceph.spec import PoolSpec
 from virtceph.errors import CephFailed, VirtcephError
-from virtceph.process import forbid_core_dumps
+from virtceph.process import forbid_core_dumps, trace_crashes
 
 # The operations a worker knows: methods of PartImages, and functions that take one.
 OPERATIONS: dict[str, Callable[..., Any]] = {
@@ -147,6 +147,7 @@ def main() -> None:
     """The process. The daemon's end of the channel closes when the daemon ends, however it ends; this
     process then goes too. (PR_SET_PDEATHSIG would not do: it follows the thread that spawned us.)"""
     forbid_core_dumps()
+    trace_crashes()
     # systemd tells every process of a service that ended; the channel tells this one as well.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     worker = Worker(socket.socket(fileno=int(sys.argv[1])))
