@@ -12,7 +12,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/virtceph/__init__
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),,sudo )
 
 .DEFAULT_GOAL := help
-.PHONY: help python packages venv fuzzer check format generate test test-trixie fault-mutants fuzz demo lab-up lab-down deb dist bench clean
+.PHONY: help python packages venv fuzzer check format generate test test-trixie fault-mutants fuzz stress demo lab-up lab-down deb dist bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
@@ -93,6 +93,9 @@ test-trixie: packages venv ## run the integration tests in Debian 13, made in a 
 
 fault-mutants: packages venv ## take out one protection after the other and see its test fail
 	$(BIN)/python -m tests.faults.mutate
+
+stress: lab-up ## have eight callers ask for random verbs at once, for two minutes
+	@. .lab/env; $(BIN)/python -m tests.stress; status=$$?; $(BIN)/python -m tests.lab down; exit $$status
 
 demo: python ## show the main job on a real Ceph, libvirt and guest
 	@$(PYTHON) -m tests.lab.consent
