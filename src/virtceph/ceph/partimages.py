@@ -144,13 +144,12 @@ class PartImages(GroupedImages):
         """
         self._require_unwatched(name)
         missing = NoSuchSnapshot(name, snapshot)
-        with (
-            self.opened(name, read_only=False) as image,
-            ceph_faults("roll the image back", self._user, not_found=missing),
-        ):
-            if made and any(snap["name"] == made for snap in image.list_snaps()):
-                image.remove_snap(made)
-            image.rollback_to_snap(snapshot)
+        with self.opened(name, read_only=False) as image:
+            with ceph_faults("remove the snapshot that was made since", self._user):
+                if made and any(snap["name"] == made for snap in image.list_snaps()):
+                    remove_snapshot(image, made)
+            with ceph_faults("roll the image back", self._user, not_found=missing):
+                image.rollback_to_snap(snapshot)
 
     def note_made(self, name: str, job: str) -> None:
         """Note on a part which job made it. Raises NoSuchVolume, CephUnavailable, CephFailed."""
