@@ -559,19 +559,30 @@ def test_an_image_with_hundreds_of_snapshots_and_clones_is_told_soon(
     assert image not in names(site)
 
 
+def at_once(
+    site: Site,
+    connect: Callable[..., RecordingClient],
+    verb: str,
+    image: str,
+    snapshots: list[list[str]],
+) -> None:
+    """Have a caller for each list ask for a verb about its snapshots, one after the other."""
+
+    def ask(client: RecordingClient, mine: list[str]) -> None:
+        volume = {"storageDomainID": site.storage_domain_id, "volumeName": image}
+        for snapshot in mine:
+            client.call(verb, **volume, snapshotName=snapshot)
+
+    with ThreadPoolExecutor(len(snapshots)) as threads:
+        list(threads.map(ask, [connect(site.daemon) for _ in snapshots], snapshots))
+
+
 def test_snapshots_of_one_image_that_many_ask_for_at_once_are_all_made(
     site: Site, image: str, connect: Callable[..., RecordingClient]
 ) -> None:
     """Each takes the image's lock and gives it back, while the next one asks who has it."""
     asked = [[f"s{caller}-{n}" for n in range(10)] for caller in range(3)]
-
-    def ask(client: RecordingClient, snapshots: list[str]) -> None:
-        volume = {"storageDomainID": site.storage_domain_id, "volumeName": image}
-        for snapshot in snapshots:
-            client.call("Volume.createSnapshot", **volume, snapshotName=snapshot)
-
-    with ThreadPoolExecutor(len(asked)) as threads:
-        list(threads.map(ask, [connect(site.daemon) for _ in asked], asked))
+    at_once(site, connect, "Volume.createSnapshot", image, asked)
     made = {s["snapshotName"] for s in site.volume("listSnapshots", image)}
     assert made == {snapshot for snapshots in asked for snapshot in snapshots}
     site.volume("delete", image, force=True)
@@ -584,14 +595,7 @@ def test_snapshots_of_one_image_that_many_delete_at_once_are_all_gone(
     with site.ceph.pool(POOL) as ioctx, rbd.Image(ioctx, image) as handle:
         for name in itertools.chain(*names):
             handle.create_snap(name)
-
-    def delete(client: RecordingClient, snapshots: list[str]) -> None:
-        volume = {"storageDomainID": site.storage_domain_id, "volumeName": image}
-        for snapshot in snapshots:
-            client.call("Volume.deleteSnapshot", **volume, snapshotName=snapshot)
-
-    with ThreadPoolExecutor(len(names)) as threads:
-        list(threads.map(delete, [connect(site.daemon) for _ in names], names))
+    at_once(site, connect, "Volume.deleteSnapshot", image, names)
     assert site.volume("listSnapshots", image) == []
 
 

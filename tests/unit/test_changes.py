@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import rbd
 
+from tests.fakes import notified
 from virtceph import errors
 from virtceph.ceph import changes, eviction, halfmoved, trashing
 from virtceph.ceph.classrbd import TrashSpec
@@ -51,12 +51,9 @@ class FakePool:
             self.lock, self.watchers = None, self.watchers - {self.lock}
         if self.owner_is_between:  # two requests; it has the lock again after
             self.owner_is_between -= 1
-            complete(None, 0, [(client, 1, b"") for client in self.watchers - {self.lock}], [])
-            return
-        if self.watchers & self.silent:
-            complete(None, -errno.ETIMEDOUT, None, None)
+            notified.tell(complete, self.watchers - {self.lock}, self.silent)
         else:
-            complete(None, 0, [(client, 1, b"") for client in self.watchers], [])
+            notified.tell(complete, self.watchers, self.silent)
 
     def remove_object(self, name: str) -> None:
         self.steps.append(f"removed {name}")

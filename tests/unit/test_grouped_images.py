@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import rbd
 
+from tests.fakes import notified
 from virtceph import errors
 from virtceph.ceph.groups import GroupedImages
 from virtceph.ceph.spec import PoolSpec
@@ -130,10 +131,7 @@ def ceph(monkeypatch: pytest.MonkeyPatch) -> FakeCeph:
 @pytest.fixture
 def images(ceph: FakeCeph) -> GroupedImages:
     def notify(_header: str, complete: Callable[..., None], *_rest: Any) -> None:
-        if ceph.watchers & ceph.silent:
-            complete(None, -errno.ETIMEDOUT, None, None)
-        else:
-            complete(None, 0, [(client, 1, b"") for client in ceph.watchers], [])
+        notified.tell(complete, ceph.watchers, ceph.silent)
 
     @contextmanager
     def using() -> Iterator[None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -11,11 +10,12 @@ from typing import Any
 import pytest
 import rbd
 
+from tests.fakes import notified
 from virtceph import errors
 from virtceph.ceph.snapshots import OwnedImages
 from virtceph.ceph.spec import PoolSpec
 
-POOL, OWNER, OURS = PoolSpec("vms"), 4119, 4200
+POOL, OWNER, OURS, OTHER = PoolSpec("vms"), 4119, 4200, 4300
 
 
 class FakeImage:
@@ -79,12 +79,9 @@ class FakeImage:
             self.locked = False
         if self.owner_is_between:
             self.owner_is_between -= 1
-            complete(None, 0, [(client, 1, b"") for client in self.watchers - {OWNER}], [])
-            return
-        if self.watchers & self.silent:
-            complete(None, -errno.ETIMEDOUT, None, None)
+            notified.tell(complete, self.watchers - {OWNER}, self.silent)
         else:
-            complete(None, 0, [(client, 1, b"") for client in self.watchers], [])
+            notified.tell(complete, self.watchers, self.silent)
 
 
 class Reopened:
@@ -170,41 +167,26 @@ def test_an_owner_that_left_in_order_and_came_back_is_not_called_stalled(
     assert image.owner_is_between == 0
 
 
-def test_an_owner_is_not_blamed_where_another_may_be_the_one_that_does_not_answer(
-    image: FakeImage, images: OwnedImages
-) -> None:
-    other = 4300
-    image.watchers.add(other)
-    image.silent.add(other)
-    with pytest.raises(errors.CephUnavailable, match=f"0/{OWNER}, .*0/{other}, and not all"):
-        images.create_snapshot("web-root", "new")
-    # Known to be dead, it is still why nothing can be told of the owner.
-    images.dead = {other}
-    with pytest.raises(errors.CephUnavailable, match="not all"):
-        images.create_snapshot("web-root", "new")
-    assert "begun" not in image.steps
-
-
-def test_an_image_that_a_dead_client_watches_is_to_be_waited_for(
-    image: FakeImage, images: OwnedImages
-) -> None:
-    """What is asked meanwhile takes long, is killed, and leaves a watch of its own."""
-    image.silent.add(OWNER)
-    images.dead = {OWNER}
-    with pytest.raises(errors.CephUnavailable, match="forgotten within 30 s"):
-        images.create_snapshot("web-root", "new")
-    assert "begun" not in image.steps
-
-
+@pytest.mark.parametrize(
+    ("silent", "dead"),
+    [
+        pytest.param(OTHER, set(), id="the owner is not blamed for it"),
+        pytest.param(OTHER, {OTHER}, id="nor when that one is known to be dead"),
+        # What is asked meanwhile takes long, is killed, and leaves a watch of its own.
+        pytest.param(OWNER, {OWNER}, id="its lock is nobody's, and its watch is there"),
+    ],
+)
 def test_a_user_that_does_not_answer_and_owns_no_lock_is_to_be_waited_for(
-    image: FakeImage, images: OwnedImages
+    image: FakeImage, images: OwnedImages, silent: int, dead: set[int]
 ) -> None:
-    other = 4300
-    image.watchers.add(other)
-    image.silent.add(other)
-    with pytest.raises(errors.CephUnavailable, match="not all of them answer"):
+    image.watchers.add(silent)
+    image.silent.add(silent)
+    images.dead = dead
+    told = f"0/{OWNER}.*, and not all of them answer; .* forgotten within 30 s"
+    with pytest.raises(errors.CephUnavailable, match=told) as caught:
         images.create_snapshot("web-root", "new")
-    assert "created" not in image.steps
+    assert f"0/{silent}" in caught.value.message
+    assert not {"begun", "created"} & {*image.steps}
 
 
 def test_a_snapshot_is_begun_once_its_name_was_seen_free_and_its_users_have_answered(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from virtceph import errors
-from virtceph.ceph.workers import Call, NoReply
+from virtceph.ceph.workers import NoReply
 from virtceph.host.names import SnapshotNames
+from virtceph.host.oneimage import run
 from virtceph.host.storage import StorageDomain
 
 
@@ -18,10 +19,7 @@ def take_snapshot(
         LockOwnerStalled: given up before Ceph would cut the image's user off.
     """
     with names.reserve([domain.snapshot_name(name, snapshot)]):
-        call = Call("create_snapshot", domain.pool, {"name": name, "snapshot": snapshot})
-        (outcome,) = domain.workers.run([call], timeout_s)
-        if isinstance(outcome, errors.VirtcephError):
-            raise outcome
+        outcome = run(domain, "create_snapshot", timeout_s, name=name, snapshot=snapshot)
         if not isinstance(outcome, NoReply):
             return
         if not outcome.begun:
